@@ -1,0 +1,77 @@
+"""The resident model and its methods, as its worker publishes them."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from service.contracts.base import Contract
+
+
+class MethodCard(Contract):
+    """An editing method and its hyperparameters on the resident model."""
+
+    name: str
+    title: str
+    source: str
+    hparams_schema: Annotated[dict[str, Any], Field(description="JSON Schema of `hparams`")]
+    defaults: Annotated[
+        dict[str, Any] | None, Field(description="the values for this model; null where none are shipped")
+    ]
+
+
+class ModelCard(Contract):
+    """What the worker knows of the model it holds."""
+
+    name: str
+    family: str
+    dtype: str
+    device: str
+    parameters: int
+    layers: int
+    hidden_size: int
+    context_length: Annotated[int, Field(description="tokens")]
+    editable: Annotated[str, Field(description="the weights that edits rewrite, {} being the layer")]
+    checksum: Annotated[str, Field(description="of the base weights")]
+    tokenizer: Annotated[str, Field(description="sha256 of the tokenizer")]
+    methods: tuple[MethodCard, ...]
+    template_tokens: Annotated[int, Field(description="most tokens that a context template puts before a prompt")]
+
+
+class WorkerState(StrEnum):
+    """What the worker is doing."""
+
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+
+
+class WorkerStatus(Contract):
+    """The worker's heartbeat; it disappears when the worker does."""
+
+    worker: str
+    pid: int
+    state: WorkerState
+    detail: str
+    revision: int | None = None
+    since: datetime
+
+
+class ModelStatus(Contract):
+    """`GET /model`: the card, the head, and what it changed."""
+
+    card: ModelCard
+    revision: int
+    checksum: str
+    edited_tensors: tuple[str, ...]
+    edited_layers: tuple[int, ...]
+    worker: WorkerStatus | None
+
+
+class MethodList(Contract):
+    """`GET /methods`."""
+
+    model: str
+    methods: tuple[MethodCard, ...]
+    revision: int | None

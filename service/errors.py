@@ -1,0 +1,57 @@
+"""Every error that a client can see, as one exception that carries its problem."""
+
+from collections.abc import Iterable
+
+from service.contracts.problem import PROBLEM_TYPE, FieldError, Problem
+
+
+class ProblemError(Exception):
+    """An error with an HTTP status, a stable name and a sentence that says what to do."""
+
+    def __init__(
+        self,
+        status: int,
+        name: str,
+        detail: str,
+        *,
+        errors: Iterable[FieldError] = (),
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.problem = Problem(
+            type=PROBLEM_TYPE + name,
+            title=name.replace("-", " ").capitalize(),
+            status=status,
+            detail=detail,
+            errors=tuple(errors),
+        )
+        self.retry_after = retry_after
+
+    @classmethod
+    def of(cls, problem: Problem) -> "ProblemError":
+        """The exception for a problem that came from elsewhere."""
+        error = cls(problem.status, problem.type.removeprefix(PROBLEM_TYPE), problem.detail, errors=problem.errors)
+        error.problem = problem
+        return error
+
+
+def invalid(field: str, detail: str, name: str = "invalid-request") -> ProblemError:
+    """422: one field is wrong."""
+    return ProblemError(422, name, f"{field}: {detail}", errors=[FieldError(field=field, detail=detail)])
+
+
+def not_found(what: str, where: str) -> ProblemError:
+    """404: there is no such thing; `where` says where the ones that exist are listed."""
+    return ProblemError(404, "not-found", f"There is no {what}. {where}")
+
+
+def no_worker(model: str, detail: str) -> ProblemError:
+    """503: the request needs a worker, and none is ready."""
+    return ProblemError(503, "no-worker", f"No worker is ready for {model}: {detail}", retry_after=5)
+
+
+def no_redis() -> ProblemError:
+    """503: Redis does not answer."""
+    return ProblemError(
+        503, "redis-unavailable", "Redis does not answer. Nothing was changed; try again.", retry_after=2
+    )

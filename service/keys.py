@@ -1,0 +1,91 @@
+"""The names that service and worker share in Redis; every key of a model carries the model's name."""
+
+from dataclasses import dataclass
+
+
+def model_name(model: str) -> str:
+    """The name under which a model is served: a Hugging Face id as it is, a folder by its last part."""
+    if model.startswith((".", "/", "~")):
+        return model.rstrip("/").rsplit("/", 1)[-1]
+    return model
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Redis keys of one model. `model` is what `model_name` returns."""
+
+    model: str
+
+    def _key(self, *parts: str) -> str:
+        return ":".join(("palimpsest", self.model, *parts))
+
+    @property
+    def ledger(self) -> str:
+        """Stream of entries; revision r has the id r-1."""
+        return self._key("ledger")
+
+    @property
+    def edits(self) -> str:
+        """Sorted set of all edit ids by sequence number."""
+        return self._key("edits")
+
+    @property
+    def pending(self) -> str:
+        """Sorted set of the edits that are queued or running, by sequence number."""
+        return self._key("pending")
+
+    @property
+    def sequence(self) -> str:
+        """Counter behind the sequence numbers."""
+        return self._key("sequence")
+
+    def edit(self, edit_id: str) -> str:
+        """Hash with one edit."""
+        return self._key("edit", edit_id)
+
+    def edit_channel(self, edit_id: str) -> str:
+        """Channel on which every change of an edit is announced."""
+        return self._key("edit", edit_id, "changed")
+
+    def idempotency(self, key: str) -> str:
+        """Remembers the edit that an Idempotency-Key made."""
+        return self._key("idempotency", key)
+
+    @property
+    def lease(self) -> str:
+        """Held by the one worker that may append to the ledger; its value is the fencing token."""
+        return self._key("lease")
+
+    @property
+    def fence(self) -> str:
+        """Counter behind the fencing tokens."""
+        return self._key("fence")
+
+    @property
+    def worker(self) -> str:
+        """The worker's heartbeat; it expires."""
+        return self._key("worker")
+
+    @property
+    def card(self) -> str:
+        """The model card that the last worker published."""
+        return self._key("card")
+
+    @property
+    def tokenizer(self) -> str:
+        """The serialized fast tokenizer that the last worker published."""
+        return self._key("tokenizer")
+
+    @property
+    def lane(self) -> str:
+        """Stream of generation requests."""
+        return f"generate:{self.model}"
+
+    def answer(self, request_id: str) -> str:
+        """List that takes the answer to one request."""
+        return self._key("answer", request_id)
+
+    @property
+    def queue(self) -> str:
+        """RQ queue of the edits."""
+        return f"edits:{self.model}"

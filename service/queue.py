@@ -1,0 +1,30 @@
+"""The doorbell: tells the worker through RQ that an edit is waiting. The edit itself lies in Redis already."""
+
+from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
+
+from service.keys import Keys
+
+RUN_EDIT = "worker.jobs.run_edit"
+"""The one function that RQ may ask a worker to run."""
+
+RESULT_SECONDS = 3600
+"""How long RQ keeps its own record of a finished or failed job; the edit's document stays for ever."""
+
+
+def open_queue(redis: Redis, keys: Keys) -> Queue:
+    """The RQ queue of a model. RQ needs raw bytes: `redis` must not decode responses."""
+    return Queue(keys.queue, connection=redis, serializer=JSONSerializer)
+
+
+def ring(queue: Queue, edit_id: str) -> None:
+    """Tell the worker about an edit; to ring twice does no harm."""
+    queue.enqueue_call(
+        RUN_EDIT,
+        args=(edit_id,),
+        timeout=-1,
+        result_ttl=RESULT_SECONDS,
+        failure_ttl=RESULT_SECONDS,
+        description=f"edit {edit_id}",
+    )

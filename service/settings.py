@@ -1,0 +1,31 @@
+"""Settings of the HTTP side, from the environment: prefix PALIMPSEST_, and REDIS_URL."""
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.keys import Keys, model_name
+
+
+class Settings(BaseSettings):
+    """What the API and the supervisor need to know."""
+
+    model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", populate_by_name=True)
+
+    model: str = Field("smollm2-135m", description="smollm2-135m, a Hugging Face id, or a local folder")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    data_dir: Path = Path(".palimpsest")
+    redis_url: str | None = Field(
+        None,
+        validation_alias=AliasChoices("REDIS_URL", "redis_url"),
+        description="a Redis of your own; without it, `up` starts an embedded one",
+    )
+    generate_timeout: float = Field(60.0, gt=0, description="seconds that a client waits for a generation")
+    max_body_bytes: int = Field(1_000_000, gt=0)
+
+    @property
+    def keys(self) -> Keys:
+        """The Redis keys of the model."""
+        return Keys(model_name(self.model))

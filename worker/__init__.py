@@ -1,0 +1,1 @@
+"""One process that holds one model, edits it and generates with it."""

@@ -1,0 +1,1 @@
+"""The resident model: its thread, its revisions, its blobs."""

@@ -1,0 +1,1 @@
+"""Model architectures as data, and the few operations every architecture shares."""

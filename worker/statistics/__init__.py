@@ -1,0 +1,1 @@
+"""Key statistics: the uncentred second moment C = E[k k^T]."""
