@@ -1,6 +1,7 @@
 """What a worker's card lets anybody check of an edit without a model: method, hyperparameters, length."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
@@ -13,6 +14,12 @@ from service.contracts.problem import FieldError
 from service.errors import ProblemError, invalid
 
 CountTokens = Callable[[str], int]
+
+MAX_ERRORS = 20
+"""Wrong hyperparameters named in one problem."""
+
+MAX_SHOWN = 200
+"""Characters of a client's own text in one sentence."""
 
 
 def token_counter(tokenizer: Tokenizer) -> CountTokens:
@@ -56,7 +63,8 @@ def _check_length(field: str, tokens: int, card: ModelCard) -> None:
 
 def _check_hparams(request: EditRequest, method: MethodCard, card: ModelCard) -> None:
     values = {**(method.defaults or {}), **request.hparams}
-    errors = [_field_error(error) for error in Draft202012Validator(method.hparams_schema).iter_errors(values)]
+    found = Draft202012Validator(method.hparams_schema).iter_errors(values)
+    errors = [field_error for error in found for field_error in _field_errors(error)][:MAX_ERRORS]
     if not errors:
         return
     if method.defaults is None and not request.hparams:
@@ -70,6 +78,16 @@ def _check_hparams(request: EditRequest, method: MethodCard, card: ModelCard) ->
     raise ProblemError(422, "invalid-hparams", "; ".join(f"{e.field}: {e.detail}" for e in errors), errors=errors)
 
 
-def _field_error(error: ValidationError) -> FieldError:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
-    return FieldError(field=f"hparams{path}", detail=f"{error.message}; GET /methods shows the schema")
+def _field_errors(error: ValidationError) -> Iterable[FieldError]:
+    path = "hparams" + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+    if error.validator == "additionalProperties":
+        instance: Any = error.instance
+        schema: Any = error.schema
+        for name in sorted(instance.keys() - schema.get("properties", {}).keys()):
+            yield FieldError(
+                field=f"{path}.{name}"[:MAX_SHOWN],
+                detail="is not a hyperparameter of this method; GET /methods lists them",
+            )
+        return
+    message = error.message if len(error.message) <= MAX_SHOWN else f"{error.message[:MAX_SHOWN]} …"
+    yield FieldError(field=path[:MAX_SHOWN], detail=f"{message}; GET /methods shows the schema")

@@ -40,7 +40,9 @@ if not string.find(',' .. ARGV[2] .. ',', ',' .. status .. ',', 1, true) then re
 redis.call('HSET', KEYS[1], 'status', ARGV[3], unpack(ARGV, 4))
 if ARGV[3] == 'running' then
   redis.call('HINCRBY', KEYS[1], 'attempts', 1)
-elseif ARGV[3] ~= 'queued' then
+elseif ARGV[3] == 'queued' then
+  redis.call('HINCRBY', KEYS[1], 'attempts', -1)
+else
   redis.call('ZREM', KEYS[2], ARGV[1])
 end
 redis.call('PUBLISH', KEYS[3], ARGV[3])
@@ -83,8 +85,8 @@ class Edits:
 
         The same `idempotency_key` gives the same edit again for the same body, and a 409 problem for another.
         """
-        body = request.model_dump_json(exclude_defaults=True)
-        digest = hashlib.sha256(body.encode()).hexdigest() if idempotency_key else ""
+        body = _body(request)
+        digest = _digest(body) if idempotency_key else ""
         edit_id = secrets.token_hex(8)
         keys = [
             self._keys.edit(edit_id),
@@ -98,14 +100,12 @@ class Edits:
             return edit_id, True
         if kind == "taken":
             return self.create(request, idempotency_key)
-        known_id, known_digest = value.split(":")
-        if known_digest != digest:
-            raise ProblemError(
-                409,
-                "idempotency-key-reused",
-                f"This Idempotency-Key was used for edit {known_id} with another body. Use a new key for a new edit.",
-            )
-        return known_id, False
+        return _same(value, digest), False
+
+    def known(self, request: EditRequest, idempotency_key: str) -> str | None:
+        """The id of the edit that this key has made already; a 409 problem if the body was another."""
+        value = self._redis.get(self._keys.idempotency(idempotency_key))
+        return _same(value, _digest(_body(request))) if value else None
 
     def get(self, edit_id: str, is_active: Callable[[str], bool] = lambda _: True) -> Edit:
         """One edit; `is_active` says whether an applied edit is in force at the head."""
@@ -200,6 +200,25 @@ def applied_fields(revision: int, outcome: Outcome) -> dict[str, str]:
         "outcome": outcome.model_dump_json(),
         "progress": "",
     }
+
+
+def _body(request: EditRequest) -> str:
+    return request.model_dump_json(exclude_defaults=True)
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _same(value: str, digest: str) -> str:
+    known_id, known_digest = value.split(":")
+    if known_digest != digest:
+        raise ProblemError(
+            409,
+            "idempotency-key-reused",
+            f"This Idempotency-Key was used for edit {known_id} with another body. Use a new key for a new edit.",
+        )
+    return known_id
 
 
 def _edit(edit_id: str, fields: Mapping[str, str], position: int | None, is_active: Callable[[str], bool]) -> Edit:

@@ -1,6 +1,7 @@
 """Every error that a client can see, as one exception that carries its problem."""
 
 from collections.abc import Iterable
+from http import HTTPStatus
 
 from service.contracts.problem import PROBLEM_TYPE, FieldError, Problem
 
@@ -30,7 +31,9 @@ class ProblemError(Exception):
     @classmethod
     def of(cls, problem: Problem) -> "ProblemError":
         """The exception for a problem that came from elsewhere."""
-        error = cls(problem.status, problem.type.removeprefix(PROBLEM_TYPE), problem.detail, errors=problem.errors)
+        name = problem.type.removeprefix(PROBLEM_TYPE)
+        retry_after = 5 if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+        error = cls(problem.status, name, problem.detail, errors=problem.errors, retry_after=retry_after)
         error.problem = problem
         return error
 

@@ -47,7 +47,7 @@ class Ledger:
         self._redis: Any = redis
         self._keys = keys
         self._append = redis.register_script(_APPEND)
-        self._entries: list[Entry] = []
+        self._entries: tuple[Entry, ...] = ()
 
     def append(
         self, entry: Entry, *, token: str, edit_id: str = "", edit_fields: Mapping[str, str] | None = None
@@ -80,38 +80,32 @@ class Ledger:
 
     def entries(self) -> Sequence[Entry]:
         """All entries, r0 first."""
+        known = self._entries
         head = self.head()
-        if head is None or head + 1 < len(self._entries):
-            self._entries = []
-        if head is not None and head + 1 > len(self._entries):
-            for _, fields in self._redis.xrange(self._keys.ledger, min=f"{len(self._entries)}-1"):
-                self._entries.append(Entry.model_validate_json(fields["entry"]))
-        return self._entries
+        if head is None or head + 1 < len(known):
+            known = ()
+        if head is not None and head + 1 > len(known):
+            lines = self._redis.xrange(self._keys.ledger, min=f"{len(known)}-1")
+            known += tuple(Entry.model_validate_json(fields["entry"]) for _, fields in lines)
+        # Assigned whole, because the threads of the API share one ledger.
+        self._entries = known
+        return known
 
     def active(self, revision: int) -> tuple[Entry, ...]:
         """The edit entries in force at `revision`, in the order in which they were committed."""
-        entries = self.entries()
-        found: list[Entry] = []
-        at: int | None = revision
-        while at is not None:
-            entry = entries[at]
-            if entry.kind is RevisionKind.EDIT:
-                found.append(entry)
-            at = entry.to if entry.kind is RevisionKind.ROLLBACK else entry.parent
-        return tuple(reversed(found))
+        return _active(self.entries(), revision)
 
     def active_edits(self) -> frozenset[str]:
         """The ids of the edits in force at the head."""
-        head = self.head()
-        return frozenset() if head is None else frozenset(entry.edit or "" for entry in self.active(head))
+        entries = self.entries()
+        return frozenset(entry.edit or "" for entry in _active(entries, len(entries) - 1)) if entries else frozenset()
 
     def revision(self, number: int) -> Revision:
         """One revision as the API shows it; 404 if there is none of that number."""
         entries = self.entries()
         if number >= len(entries):
             raise not_found(f"revision r{number}", _which_exist(len(entries) - 1))
-        active = tuple(entry.edit or "" for entry in self.active(number))
-        return Revision(**entries[number].model_dump(), active=active)
+        return _shown(entries, number)
 
     def resolve(self, name: str | int) -> int:
         """The number of `base`, `head` or a revision; 404 if it does not exist."""
@@ -133,10 +127,26 @@ class Ledger:
         upper = len(entries) if before is None else min(before, len(entries))
         lower = max(0, upper - limit)
         return RevisionPage(
-            revisions=tuple(self.revision(number) for number in range(upper - 1, lower - 1, -1)),
+            revisions=tuple(_shown(entries, number) for number in range(upper - 1, lower - 1, -1)),
             next=lower if lower > 0 else None,
             revision=len(entries) - 1 if entries else None,
         )
+
+
+def _active(entries: Sequence[Entry], revision: int) -> tuple[Entry, ...]:
+    found: list[Entry] = []
+    at: int | None = revision
+    while at is not None:
+        entry = entries[at]
+        if entry.kind is RevisionKind.EDIT:
+            found.append(entry)
+        at = entry.to if entry.kind is RevisionKind.ROLLBACK else entry.parent
+    return tuple(reversed(found))
+
+
+def _shown(entries: Sequence[Entry], number: int) -> Revision:
+    active = tuple(entry.edit or "" for entry in _active(entries, number))
+    return Revision(**entries[number].model_dump(), active=active)
 
 
 def _which_exist(head: int) -> str:

@@ -1,12 +1,18 @@
 """The ground every contract stands on: frozen, strict about names, plain about text."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 MAX_TEXT = 20_000
 """Characters in one text field; far above any model's context, far below a denial of service."""
+
+MAX_DEPTH = 8
+"""Levels of nesting in a free-form object."""
+
+MAX_NUMBER = 2.0**63
+"""Largest magnitude of a number in a free-form object."""
 
 
 class Contract(BaseModel):
@@ -27,24 +33,52 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT), Afte
 """One to MAX_TEXT characters of Unicode text, not all white space, without NUL."""
 
 
+def _plain_value(value: object, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"must not be nested deeper than {MAX_DEPTH} levels")
+    match value:
+        case str():
+            if re.search("[\0\ud800-\udfff]", value):
+                raise ValueError("must not contain NUL characters or lone surrogates; remove them")
+        case int() | float():
+            if not abs(value) <= MAX_NUMBER:
+                raise ValueError("must contain finite numbers of reasonable size only")
+        case list():
+            for part in value:
+                _plain_value(part, depth + 1)
+        case dict():
+            for key, part in value.items():
+                _plain_value(key, depth + 1)
+                _plain_value(part, depth + 1)
+
+
+def _plain_object(value: dict[str, Any]) -> dict[str, Any]:
+    _plain_value(value, 0)
+    return value
+
+
+PlainObject = Annotated[dict[str, Any], AfterValidator(_plain_object)]
+"""A free-form JSON object that can be stored and written again as it is."""
+
+_REVISION = "must be a revision such as 3 or r3"
+_NAME = "must be base, head, or a revision such as 3 or r3"
+
+
 def _revision_number(value: object) -> object:
-    if isinstance(value, str) and (match := re.fullmatch(r"r?(\d{1,15})", value)):
+    if isinstance(value, str) and (match := re.fullmatch(r"r?([0-9]{1,15})", value)):
         return int(match[1])
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(_REVISION)
     return value
 
 
 def _revision_name(value: object) -> object:
     if value in ("base", "head"):
         return value
-    return _revision_number(value)
-
-
-def _named(value: str | int) -> str | int:
-    if isinstance(value, str) and value not in ("base", "head"):
-        raise ValueError("must be base, head, or a revision such as 3 or r3")
-    if isinstance(value, int) and value < 0:
-        raise ValueError("must be base, head, or a revision such as 3 or r3")
-    return value
+    try:
+        return _revision_number(value)
+    except ValueError:
+        raise ValueError(_NAME) from None
 
 
 RevisionNumber = Annotated[int, BeforeValidator(_revision_number), Field(ge=0, description="a revision: 3 or r3")]
@@ -53,7 +87,6 @@ RevisionNumber = Annotated[int, BeforeValidator(_revision_number), Field(ge=0, d
 RevisionName = Annotated[
     str | int,
     BeforeValidator(_revision_name),
-    AfterValidator(_named),
     Field(description="base, head, or a revision: 3 or r3"),
 ]
 """`base`, `head`, or a revision's number."""

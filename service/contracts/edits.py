@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
-from service.contracts.base import Contract, RevisionNumber, Text
+from service.contracts.base import Contract, PlainObject, RevisionNumber, Text
 from service.contracts.problem import Problem
 from service.contracts.scores import Metrics
 
@@ -50,9 +50,13 @@ class Fact(Contract):
 class EditRequest(Fact):
     """`POST /edits`: one fact, and how to write it."""
 
-    method: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "rome"
+    method: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$"),
+        Field(description="see GET /methods"),
+    ] = "rome"
     hparams: Annotated[
-        dict[str, Any],
+        PlainObject,
         Field(
             default_factory=dict,
             description="overrides of the method's hyperparameters for this model; see GET /methods",
@@ -116,7 +120,7 @@ class Edit(Contract):
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
-    attempts: Annotated[int, Field(description="how often a worker has taken it up")] = 0
+    attempts: Annotated[int, Field(description="how often a worker has taken it up without handing it back")] = 0
     position: Annotated[int | None, Field(description="place in the queue, 0 is next or running")] = None
     progress: Progress | None = None
     revision: Annotated[int | None, Field(description="the revision that the edit made")] = None
