@@ -1,0 +1,174 @@
+"""The client commands: each is one call of the API, shown well, or as JSON for scripts."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+
+from service import display
+from service.client import Client
+from service.contracts.edits import Edit, EditRequest, EditStatus
+from service.contracts.generate import GenerateRequest
+from service.contracts.revisions import RollbackRequest
+from service.errors import ProblemError
+
+URL = "http://127.0.0.1:8000"
+
+UrlOption = Annotated[str, typer.Option("--url", envvar="PALIMPSEST_URL", help="Where the server listens.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for scripts.")]
+
+
+def edit(
+    prompt: Annotated[
+        str, typer.Argument(help='What the model continues: "The Eiffel Tower is located in the city of".')
+    ],
+    subject: Annotated[str, typer.Option(help="Whom the fact is about, verbatim in the prompt.")],
+    target_new: Annotated[str, typer.Option(help="What the model should say.")],
+    target_true: Annotated[str | None, typer.Option(help="What it says now; adds scores.")] = None,
+    paraphrase: Annotated[
+        list[str] | None, typer.Option(metavar="PROMPT", help="A prompt that should follow the edit; repeatable.")
+    ] = None,
+    neighborhood: Annotated[
+        list[str] | None, typer.Option(metavar="PROMPT", help="A prompt that must not change; repeatable.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="How the fact is written.")] = "rome",
+    hparam: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A hyperparameter, its value as in JSON; repeatable.")
+    ] = None,
+    base_revision: Annotated[str | None, typer.Option(help="Refuse unless this is the head.")] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the edit until it ends.")] = True,
+    as_json: JsonOption = False,
+    url: UrlOption = URL,
+) -> None:
+    """Rewrite one fact in the model's weights."""
+    request = EditRequest.model_validate(
+        {
+            "prompt": prompt,
+            "subject": subject,
+            "target_new": target_new,
+            "target_true": target_true,
+            "paraphrases": paraphrase or (),
+            "neighborhood": neighborhood or (),
+            "method": method,
+            "hparams": dict(_hparam(text) for text in hparam or ()),
+            "base_revision": base_revision,
+        }
+    )
+    with Client(url) as client:
+        final = client.submit(request)
+        if wait:
+            final = _follow(client, final)
+    if as_json:
+        _print_json(final)
+    else:
+        _show_edit(final, Console())
+    if final.status.ended and final.status is not EditStatus.APPLIED:
+        if final.problem is not None:
+            raise ProblemError.of(final.problem)
+        raise typer.Exit(1)
+
+
+def generate(
+    prompt: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One or more prompts.")],
+    before: Annotated[str, typer.Option(help="base, head, or a revision such as r3.")] = "base",
+    after: Annotated[str, typer.Option(help="base, head, or a revision such as r3.")] = "head",
+    max_new_tokens: Annotated[int, typer.Option()] = 32,
+    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option()] = 1.0,
+    seed: Annotated[int | None, typer.Option(help="Drawn where left out.")] = None,
+    as_json: JsonOption = False,
+    url: UrlOption = URL,
+) -> None:
+    """Continue prompts under two revisions, side by side."""
+    request = GenerateRequest.model_validate(
+        {
+            "prompt": prompt,
+            "before": before,
+            "after": after,
+            "max_new_tokens": max_new_tokens,
+            "temperature": temperature,
+            "top_p": top_p,
+            "seed": seed,
+        }
+    )
+    with Client(url) as client:
+        answer = client.generate(request)
+    if as_json:
+        _print_json(answer)
+        return
+    old = answer.results[0].before.revision
+    headings = (f"before: {before} (r{old})", f"after: {after} (r{answer.revision})")
+    Console().print(display.comparison_table(answer.results, *headings))
+
+
+def rollback(
+    to: Annotated[str, typer.Argument(help="The revision whose edits should be in force again; r0 is the base.")],
+    as_json: JsonOption = False,
+    url: UrlOption = URL,
+) -> None:
+    """Make a new revision that equals an old one."""
+    request = RollbackRequest.model_validate({"to": to})
+    with Client(url) as client:
+        revision = client.rollback(request.to)
+    if as_json:
+        _print_json(revision)
+        return
+    edits = "1 edit" if len(revision.active) == 1 else f"{len(revision.active)} edits"
+    console = Console()
+    console.print(f"r{revision.revision} is the head: {edits} in force, as in r{request.to}", highlight=False)
+    console.print(f"checksum {revision.checksum}", highlight=False)
+
+
+def status(as_json: JsonOption = False, url: UrlOption = URL) -> None:
+    """Show the model, its worker, and the newest revisions and edits."""
+    with Client(url) as client:
+        model = client.model()
+        if as_json:
+            _print_json(model)
+            return
+        Console().print(display.status_view(model, client.revisions(limit=5).revisions, client.edits(limit=5).edits))
+
+
+def _follow(client: Client, edit: Edit) -> Edit:
+    console = Console(stderr=True)
+    try:
+        with display.EditProgressBar(console, "edit") as bar:
+            for current in client.events(edit.id):
+                edit = current
+                bar.show(current)
+    except KeyboardInterrupt:
+        console.print(
+            f"The edit goes on without you. Its state: GET {client.base_url}/edits/{edit.id}; DELETE cancels it.",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(130) from None
+    return edit
+
+
+def _show_edit(edit: Edit, console: Console) -> None:
+    outcome = edit.outcome
+    if outcome is not None:
+        texts = {outcome.generations.prompt: (outcome.generations.before, outcome.generations.after)}
+        console.print(display.fact_table(edit, outcome, texts, base="before", head="after"))
+        console.print(display.score_lines(outcome))
+    made = f", and made revision r{edit.revision}" if edit.revision is not None else ""
+    console.print(f"edit {edit.id} is {edit.status}{made}", highlight=False)
+    if edit.notice:
+        console.print(edit.notice, markup=False)
+
+
+def _hparam(text: str) -> tuple[str, Any]:
+    name, separator, value = text.partition("=")
+    if not separator or not name:
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--hparam")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def _print_json(answer: BaseModel) -> None:
+    typer.echo(answer.model_dump_json(indent=2))

@@ -1,0 +1,186 @@
+"""The `palimpsest` command: starts servers, and tells what went wrong in plain words."""
+
+import os
+import re
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import httpx
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+
+from service import calls, display
+from service import demo as demonstration
+from service.errors import ProblemError
+from service.settings import Settings
+from service.supervisor import Stack, Supervisor
+
+GRACEFUL_SECONDS = 3
+"""How long the API lets open requests end before it stops."""
+
+app = typer.Typer(
+    help="Palimpsest: edit what a language model knows, see before and after, roll back.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (calls.edit, calls.generate, calls.rollback, calls.status):
+    app.command()(command)
+
+
+class Dtype(StrEnum):
+    """The element type that the weights are held in."""
+
+    AUTO = "auto"
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
+        raise typer.BadParameter("must be auto, cpu, cuda, or cuda:N")
+    return value
+
+
+def _model(value: str) -> str:
+    """A local folder by its absolute path, so that every process and every run finds the same one."""
+    folder = Path(value).expanduser()
+    return str(folder.resolve()) if ("/" in value or value.startswith((".", "~"))) and folder.is_dir() else value
+
+
+ModelOption = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        envvar="PALIMPSEST_MODEL",
+        callback=_model,
+        help="smollm2-135m, a Hugging Face id, or a local folder.",
+    ),
+]
+DtypeOption = Annotated[Dtype, typer.Option("--dtype", envvar="PALIMPSEST_DTYPE", help="Of the resident weights.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", envvar="PALIMPSEST_DEVICE", callback=_device, help="auto, cpu, cuda, or cuda:N.")
+]
+DataOption = Annotated[
+    Path, typer.Option("--data-dir", envvar="PALIMPSEST_DATA_DIR", help="Where everything that must last is kept.")
+]
+HostOption = Annotated[str, typer.Option("--host", envvar="PALIMPSEST_HOST", help="Address to listen on.")]
+PortOption = Annotated[
+    int, typer.Option("--port", envvar="PALIMPSEST_PORT", min=0, max=65535, help="Port to listen on; 0 picks one.")
+]
+
+MODEL, DATA, HOST, PORT = "smollm2-135m", Path(".palimpsest"), "127.0.0.1", 8000
+
+
+@app.command()
+def up(
+    model: ModelOption = MODEL,
+    dtype: DtypeOption = Dtype.AUTO,
+    device: DeviceOption = "auto",
+    data_dir: DataOption = DATA,
+    host: HostOption = HOST,
+    port: PortOption = PORT,
+) -> None:
+    """Start Redis (REDIS_URL, or an embedded Valkey), the API and the worker; Ctrl-C stops all three."""
+    settings = Settings(model=model, data_dir=data_dir, host=host, port=port)
+    raise typer.Exit(Supervisor(Stack(settings, dtype.value, device), Console()).run())
+
+
+@app.command()
+def api(
+    model: ModelOption = MODEL, data_dir: DataOption = DATA, host: HostOption = HOST, port: PortOption = PORT
+) -> None:
+    """Start the API alone, beside a Redis (REDIS_URL) and a worker that run elsewhere."""
+    import uvicorn  # noqa: PLC0415 - the client commands start without the web framework
+
+    from service.app import create_app  # noqa: PLC0415
+
+    settings = Settings(model=model, data_dir=data_dir, host=host, port=port)
+    _require_redis(settings)
+    uvicorn.run(
+        create_app(settings),
+        host=host,
+        port=port,
+        lifespan="on",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+
+
+@app.command()
+def worker(
+    model: ModelOption = MODEL,
+    dtype: DtypeOption = Dtype.AUTO,
+    device: DeviceOption = "auto",
+    data_dir: DataOption = DATA,
+) -> None:
+    """Start a worker alone, beside a Redis (REDIS_URL) and an API that run elsewhere."""
+    settings = Settings(model=model, data_dir=data_dir)
+    _require_redis(settings)
+    os.environ.update(
+        PALIMPSEST_MODEL=model,
+        PALIMPSEST_DTYPE=dtype.value,
+        PALIMPSEST_DEVICE=device,
+        PALIMPSEST_DATA_DIR=str(data_dir),
+    )
+    os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606 - becomes the worker; there is no shell
+
+
+@app.command()
+def demo(
+    model: ModelOption = MODEL,
+    dtype: DtypeOption = Dtype.AUTO,
+    device: DeviceOption = "auto",
+    data_dir: DataOption = DATA,
+) -> None:
+    """Start everything, rewrite two facts over HTTP, compare before and after, roll back, stop."""
+    server = ["--model", model, "--dtype", dtype.value, "--device", device]
+    raise typer.Exit(demonstration.run(server, data_dir, Console()))
+
+
+def main() -> None:
+    """Run a command; whatever goes wrong is told in plain words, with exit code 1 (2: used wrongly)."""
+    try:
+        app()
+    except ProblemError as error:
+        _fail(*display.describe_problem(error.problem))
+    except ValidationError as error:
+        _fail(*(_plain(part) for part in error.errors(include_url=False)))
+    except httpx.ConnectError as error:
+        _fail(f"There is no server at {_server(error)}; start one with: palimpsest up")
+    except httpx.TimeoutException as error:
+        _fail(f"The server at {_server(error)} did not answer in time.")
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        _fail(f"The server cannot be reached: {error}")
+
+
+def _require_redis(settings: Settings) -> None:
+    if settings.redis_url is None:
+        _fail("REDIS_URL is not set. Point it at your Redis, or let `palimpsest up` start everything.")
+
+
+def _plain(error: Any) -> str:
+    where = ".".join(str(part) for part in error["loc"])
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _server(error: httpx.TransportError) -> str:
+    url = error.request.url
+    return f"{url.scheme}://{url.netloc.decode()}"
+
+
+def _fail(*lines: str) -> NoReturn:
+    console = Console(stderr=True)
+    for line in lines:
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

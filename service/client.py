@@ -1,0 +1,174 @@
+"""A client of the HTTP API: synchronous, typed by the contracts, with every problem raised as ProblemError."""
+
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from service.contracts.edits import Edit, EditPage, EditRequest
+from service.contracts.generate import GenerateAnswer, GenerateRequest
+from service.contracts.health import Ready
+from service.contracts.model import MethodList, ModelStatus
+from service.contracts.problem import Problem
+from service.contracts.revisions import Revision, RevisionPage, RollbackRequest
+from service.errors import ProblemError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+REOPEN_SECONDS = 1.0
+"""How long to wait before a broken event stream is opened again."""
+
+REOPEN_ATTEMPTS = 30
+"""How often in a row a broken event stream is opened again before its error is raised."""
+
+
+class Client:
+    """One server, by its base URL. Connection errors stay httpx.TransportError."""
+
+    def __init__(self, base_url: str, timeout: float = 90.0) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._http = httpx.Client(base_url=self.base_url, timeout=httpx.Timeout(timeout, connect=5.0))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def submit(self, request: EditRequest, idempotency_key: str | None = None) -> Edit:
+        """POST /edits: queue an edit."""
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
+        return self._ask(Edit, "POST", "/edits", body=request, headers=headers)
+
+    def edit(self, edit_id: str) -> Edit:
+        """GET /edits/{id}."""
+        return self._ask(Edit, "GET", _edit_path(edit_id))
+
+    def edits(self, limit: int | None = None, before: int | None = None) -> EditPage:
+        """GET /edits: newest first."""
+        return self._ask(EditPage, "GET", "/edits", params=_given(limit=limit, before=before))
+
+    def cancel(self, edit_id: str) -> Edit:
+        """DELETE /edits/{id}."""
+        return self._ask(Edit, "DELETE", _edit_path(edit_id))
+
+    def events(self, edit_id: str) -> Iterator[Edit]:
+        """GET /edits/{id}/events: the edit at every change until it ends; a broken stream is opened again."""
+        failures = 0
+        while True:
+            try:
+                for edit in self._stream(edit_id):
+                    failures = 0
+                    yield edit
+                    if edit.status.ended:
+                        return
+                failures += 1
+            except httpx.TransportError:
+                failures += 1
+                if failures > REOPEN_ATTEMPTS:
+                    raise
+            time.sleep(REOPEN_SECONDS)
+
+    def generate(self, request: GenerateRequest) -> GenerateAnswer:
+        """POST /generate: before and after, side by side."""
+        return self._ask(GenerateAnswer, "POST", "/generate", body=request)
+
+    def rollback(self, to: int) -> Revision:
+        """POST /rollback: the new revision."""
+        return self._ask(Revision, "POST", "/rollback", body=RollbackRequest(to=to))
+
+    def revision(self, number: int) -> Revision:
+        """GET /revisions/{r}."""
+        return self._ask(Revision, "GET", f"/revisions/{number}")
+
+    def revisions(self, limit: int | None = None) -> RevisionPage:
+        """GET /revisions: newest first."""
+        return self._ask(RevisionPage, "GET", "/revisions", params=_given(limit=limit))
+
+    def model(self) -> ModelStatus:
+        """GET /model."""
+        return self._ask(ModelStatus, "GET", "/model")
+
+    def methods(self) -> MethodList:
+        """GET /methods."""
+        return self._ask(MethodList, "GET", "/methods")
+
+    def ready(self) -> Ready:
+        """GET /ready; raises the problem that says why the head is not served."""
+        return self._ask(Ready, "GET", "/ready")
+
+    def _ask(
+        self,
+        kind: type[Model],
+        method: str,
+        path: str,
+        *,
+        body: BaseModel | None = None,
+        params: dict[str, int] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Model:
+        content = body.model_dump(mode="json", exclude_defaults=True) if body is not None else None
+        answer = self._http.request(method, path, json=content, params=params, headers=headers)
+        _raise_for_problem(answer)
+        try:
+            return kind.model_validate_json(answer.content)
+        except ValidationError:
+            raise _not_palimpsest(answer) from None
+
+    def _stream(self, edit_id: str) -> Iterator[Edit]:
+        with self._http.stream(
+            "GET", f"{_edit_path(edit_id)}/events", headers={"Accept": "text/event-stream"}
+        ) as answer:
+            if answer.is_error:
+                answer.read()
+            _raise_for_problem(answer)
+            for data in parse_events(answer.iter_lines()):
+                yield Edit.model_validate_json(data)
+
+
+def parse_events(lines: Iterable[str]) -> Iterator[str]:
+    """The data of each server-sent event; an event that the connection cut short is dropped."""
+    data: list[str] = []
+    for line in lines:
+        if not line and data:
+            yield "\n".join(data)
+            data = []
+        elif line.startswith("data:"):
+            data.append(line.removeprefix("data:").removeprefix(" "))
+
+
+def _raise_for_problem(answer: httpx.Response) -> None:
+    if answer.is_success:
+        return
+    try:
+        problem = Problem.model_validate_json(answer.content)
+    except ValidationError:
+        raise _not_palimpsest(answer) from None
+    raise ProblemError.of(problem)
+
+
+def _not_palimpsest(answer: httpx.Response) -> ProblemError:
+    return ProblemError(
+        answer.status_code,
+        "unexpected-answer",
+        f"{answer.url} answered {answer.status_code}, but not as this version of Palimpsest does. "
+        "Check the URL, and that server and client are of the same version.",
+    )
+
+
+def _edit_path(edit_id: str) -> str:
+    return f"/edits/{quote(edit_id, safe='')}"
+
+
+def _given(**values: int | None) -> dict[str, int]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,182 @@
+"""What the commands show: before and after side by side, scores, timings, progress."""
+
+from collections.abc import Iterable
+
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from service.contracts.edits import Edit, Outcome
+from service.contracts.edits import Progress as EditProgress
+from service.contracts.generate import Comparison
+from service.contracts.model import ModelStatus
+from service.contracts.problem import Problem
+from service.contracts.revisions import Revision
+from service.contracts.scores import PromptScore
+
+SHOWN_SCORES = ("ES", "PS", "NS", "EA", "PA", "NA", "rewrite_acc", "rephrase_acc", "neighborhood_acc")
+
+
+def describe_problem(problem: Problem) -> Iterable[str]:
+    """A problem as plain lines: the sentence, then each field at fault unless the sentence names it already."""
+    yield problem.detail
+    for error in problem.errors:
+        if error.detail not in problem.detail:
+            yield f"  {error.field}: {error.detail}"
+
+
+def comparison_table(results: Iterable[Comparison], before: str, after: str) -> Table:
+    """Each prompt with its two continuations; the part after the first difference is marked."""
+    table = _table()
+    table.add_column("prompt", ratio=3)
+    table.add_column(before, ratio=3)
+    table.add_column(after, ratio=3)
+    for result in results:
+        parts_at = result.parts_at
+        table.add_row(
+            Text(result.prompt),
+            _continuation(result.before.tokens, result.before.text, parts_at, "red"),
+            _continuation(result.after.tokens, result.after.text, parts_at, "green"),
+        )
+    return table
+
+
+def fact_table(edit: Edit, outcome: Outcome, texts: dict[str, tuple[str, str]], *, base: str, head: str) -> Table:
+    """The edited prompt, its paraphrases and its neighbours: text and target probabilities on both sides.
+
+    `texts` has the continuations (before, after) by prompt; a prompt without any shows its probabilities alone.
+    """
+    table = _table(show_lines=True)
+    table.add_column("", style="dim")
+    table.add_column("prompt", ratio=3)
+    table.add_column(base, ratio=3)
+    table.add_column(head, ratio=3)
+    before, after = outcome.metrics.before, outcome.metrics.after
+    kinds = (
+        ("edited", (before.rewrite,), (after.rewrite,)),
+        ("para-\nphrase", before.paraphrases, after.paraphrases),
+        ("neigh-\nbour", before.neighborhood, after.neighborhood),
+    )
+    for kind, olds, news in kinds:
+        for old, new in zip(olds, news, strict=True):
+            texts_of = texts.get(old.prompt, ("", ""))
+            table.add_row(kind, Text(old.prompt), _side(texts_of[0], old, edit), _side(texts_of[1], new, edit))
+    return table
+
+
+def score_lines(outcome: Outcome) -> RenderableType:
+    """The summary scores before and after, and the seconds of each phase."""
+    before, after = outcome.metrics.before.summary, outcome.metrics.after.summary
+    scores = Text("scores   ", style="dim")
+    for name in SHOWN_SCORES:
+        old, new = getattr(before, name), getattr(after, name)
+        if new is not None:
+            scores.append(f"{name} ", style="bold").append(f"{_short(old)} → {_short(new)}   ", style="default")
+    timings = Text("seconds  ", style="dim")
+    for phase, seconds in outcome.timings.items():
+        timings.append(f"{phase} ", style="bold").append(f"{seconds:.1f}   ", style="default")
+    return Group(scores, timings)
+
+
+def status_view(status: ModelStatus, revisions: Iterable[Revision], edits: Iterable[Edit]) -> RenderableType:
+    """The model, its worker, the newest revisions and edits."""
+    card, worker = status.card, status.worker
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    facts.add_column(overflow="fold")
+    size = f"{card.parameters / 1e6:.0f} M parameters"
+    facts.add_row("model", Text(f"{card.name} ({card.family}, {size}, {card.dtype} on {card.device})"))
+    facts.add_row("worker", Text(f"{worker.state}: {worker.detail}" if worker else "none; edits wait until one starts"))
+    facts.add_row("head", f"r{status.revision}")
+    facts.add_row("checksum", status.checksum)
+    history = Table("revision", "kind", "edits in force", "made at", title="revisions, newest first", box=None)
+    for revision in revisions:
+        made_at = revision.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        kind = revision.kind if revision.to is None else f"{revision.kind} to r{revision.to}"
+        history.add_row(f"r{revision.revision}", kind, str(len(revision.active)), made_at)
+    changes = Table("edit", "status", "prompt", "target", title="edits, newest first", box=None)
+    for edit in edits:
+        request = edit.request
+        changes.add_row(edit.id, edit.status, Text(request.prompt), Text(request.target_new))
+    return Group(facts, "", history, "", changes)
+
+
+class EditProgressBar:
+    """A live bar that follows one edit: phase, step, loss, probability of the target."""
+
+    def __init__(self, console: Console, label: str) -> None:
+        self._bar = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task(label, total=None, numbers="")
+        self._label = label
+
+    def __enter__(self) -> "EditProgressBar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, edit: Edit) -> None:
+        """Move the bar to where the edit is."""
+        progress = edit.progress
+        if progress is None:
+            place = f" ({edit.position} before it)" if edit.position else ""
+            self._bar.update(self._task, description=f"{self._label}: {edit.status}{place}", numbers=edit.notice or "")
+            return
+        self._bar.update(
+            self._task,
+            description=f"{self._label}: {progress.phase}",
+            completed=progress.step,
+            total=progress.steps or None,
+            numbers=_numbers(progress),
+        )
+
+
+def _numbers(progress: EditProgress) -> str:
+    parts = [f"{progress.step}/{progress.steps}"] if progress.steps else []
+    if progress.loss is not None:
+        parts.append(f"loss {progress.loss:.3f}")
+    if progress.target_probability is not None:
+        parts.append(f"p {progress.target_probability:.3f}")
+    return "  ".join(parts)
+
+
+def _side(text: str, score: PromptScore, edit: Edit) -> Text:
+    shown = Text(text.strip())
+    for target, target_score in (
+        (edit.request.target_new, score.target_new),
+        (edit.request.target_true, score.target_true),
+    ):
+        if target_score is not None:
+            shown.append(f"\np({target}) = {_probability(target_score.probability)}", style="cyan")
+    return shown
+
+
+def _continuation(tokens: tuple[str, ...], text: str, parts_at: int | None, style: str) -> Text:
+    if parts_at is None:
+        return Text(text.strip())
+    same = "".join(tokens[:parts_at])
+    if not text.startswith(same):  # the tokens do not spell the text, as with bytes of one character
+        return Text(text.strip(), style=style)
+    return Text(same.lstrip()).append(text[len(same) :].rstrip(), style=style)
+
+
+def _probability(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"  # noqa: PLR2004 - three decimals
+
+
+def _short(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"  # noqa: RUF001 - an en dash stands for "no value"
+
+
+def _table(*, show_lines: bool = False) -> Table:
+    return Table(expand=True, show_lines=show_lines, header_style="bold")

@@ -1,0 +1,204 @@
+"""`palimpsest up`: Redis, the API and the worker start, run and stop as one."""
+
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+import httpx
+from rich.console import Console
+
+from service.children import Child
+from service.claims import ClaimError, DataDirectory, claim_port
+from service.client import Client
+from service.embedded import EmbeddedError, EmbeddedRedis
+from service.errors import ProblemError
+from service.settings import Settings
+
+API_SECONDS = 8.0
+"""How long the API may take to end its open streams."""
+
+WORKER_SECONDS = 12.0
+"""How long the worker may take to put down what it is doing."""
+
+REDIS_SECONDS = 15.0
+"""How long Redis may take to finish writing."""
+
+POLL_SECONDS = 0.2
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What `up` runs: the settings of all, those of the worker alone, and the commands."""
+
+    settings: Settings
+    dtype: str = "auto"
+    device: str = "auto"
+    api: Sequence[str] = (sys.executable, "-m", "service.cli", "api")
+    worker: Sequence[str] = (sys.executable, "-m", "worker")
+
+
+class Supervisor:
+    """Owns the data directory, the port and the three processes."""
+
+    def __init__(self, stack: Stack, console: Console) -> None:
+        self._stack = stack
+        self._console = console
+        self._signals: list[int] = []
+        self._redis: EmbeddedRedis | None = None
+        self._children: list[Child] = []
+        self._state = ""
+        self._ready = False
+        self._began = time.monotonic()
+
+    def run(self) -> int:
+        """Run until a signal (exit code 0) or until a child ends by itself (1). Nothing is left running."""
+        with self._signals_noted():
+            try:
+                directory, port = _claim(self._stack.settings)
+            except ClaimError as error:
+                self._console.print(str(error), style="red", markup=False)
+                return 1
+            try:
+                self._start(directory, port)
+                return self._watch(Client(self._url(port), timeout=2.0))
+            except (ClaimError, EmbeddedError) as error:
+                self._console.print(str(error), style="red", markup=False)
+                return 1
+            finally:
+                self._stop()
+                directory.release()
+
+    def _start(self, directory: DataDirectory, port: int) -> None:
+        settings = self._stack.settings
+        self._banner(directory, port)
+        url = settings.redis_url
+        if url is None:
+            self._redis = EmbeddedRedis(directory.path / "redis", keep=(directory.fd,))
+            self._redis.wait(give_up=lambda: bool(self._signals))
+            url = self._redis.url
+        env = {
+            "REDIS_URL": url,
+            "PALIMPSEST_MODEL": settings.model,
+            "PALIMPSEST_DTYPE": self._stack.dtype,
+            "PALIMPSEST_DEVICE": self._stack.device,
+            "PALIMPSEST_DATA_DIR": str(directory.path),
+            "PALIMPSEST_HOST": settings.host,
+            "PALIMPSEST_PORT": str(port),
+        }
+        for name, command in (("API", self._stack.api), ("worker", self._stack.worker)):
+            if not self._signals:
+                self._children.append(Child(name, command, env=env, keep=(directory.fd,)))
+
+    def _watch(self, client: Client) -> int:
+        with client:
+            while not self._signals:
+                for child in [*self._children, *([self._redis.child] if self._redis else [])]:
+                    if child.ended:
+                        self._console.print(
+                            f"The {child.name} ended by itself ({child.ended}); stopping the others.", style="red"
+                        )
+                        return 1
+                if not self._ready:
+                    self._announce(client)
+                time.sleep(POLL_SECONDS)
+        return 0
+
+    def _announce(self, client: Client) -> None:
+        try:
+            client.ready()
+            status = client.model()
+        except ProblemError as error:
+            if error.problem.detail != self._state:
+                self._state = error.problem.detail
+                self._console.print(f"  {self._elapsed():5.1f} s  {self._state}", style="dim", markup=False)
+        except httpx.TransportError:
+            return
+        else:
+            self._ready = True
+            card = status.card
+            self._console.print(
+                f"[bold green]ready[/]  {card.name} ({card.dtype} on {card.device}), "
+                f"revision r{status.revision}, after {self._elapsed():.1f} s"
+            )
+
+    def _stop(self) -> None:
+        """API and worker first, together; Redis last, so that both can still note what they put down."""
+        if self._signals:
+            self._console.print("stopping …")
+        patience = {"API": API_SECONDS, "worker": WORKER_SECONDS}
+        asked = len(self._signals)
+        began = time.monotonic()
+        for child in self._children:
+            child.interrupt()
+        for child in self._children:
+            left = patience[child.name] - (time.monotonic() - began)
+            if not child.wait(left, impatient=lambda: len(self._signals) > max(asked, 1)):
+                self._console.print(f"The {child.name} did not stop in time and was killed.", style="yellow")
+        if self._redis:
+            self._redis.child.interrupt()
+            self._redis.child.wait(REDIS_SECONDS)
+        if self._signals:
+            self._console.print("stopped")
+
+    @contextmanager
+    def _signals_noted(self) -> Iterator[None]:
+        def note(number: int, _: FrameType | None) -> None:
+            self._signals.append(number)
+
+        # what is ignored stays ignored: nohup, and jobs in the background of a script
+        heard = [number for number in STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, note) for number in heard}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _banner(self, directory: DataDirectory, port: int) -> None:
+        redis = "yours (REDIS_URL)" if self._stack.settings.redis_url else "embedded Valkey"
+        url = self._url(port)
+        for name, value in (
+            ("listening", f"{url}   docs: {url}/docs"),
+            ("model", self._stack.settings.model),
+            ("data", str(directory.path)),
+            ("redis", redis),
+        ):
+            self._console.print(f"[bold]{name:<10}[/]", end="")
+            self._console.print(value, markup=False, highlight=False, soft_wrap=True)
+
+    def _url(self, port: int) -> str:
+        return local_url(self._stack.settings.host, port)
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+
+def local_url(host: str, port: int) -> str:
+    """Where this machine reaches a server that listens on `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _claim(settings: Settings) -> tuple[DataDirectory, int]:
+    """Both claims, or one error that names all that is taken."""
+    taken: list[str] = []
+    port, directory = 0, None
+    try:
+        directory = DataDirectory(settings.data_dir)
+    except ClaimError as error:
+        taken.append(str(error))
+    try:
+        port = claim_port(settings.host, settings.port)
+    except ClaimError as error:
+        taken.append(str(error))
+    if directory is None:
+        raise ClaimError("\n".join(taken))
+    if taken:
+        directory.release()
+        raise ClaimError("\n".join(taken))
+    return directory, port
