@@ -1,0 +1,106 @@
+"""The HTTP API as an ASGI application."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from service.board import Board
+from service.dependencies import Services
+from service.edits import Edits
+from service.lane import Lane
+from service.ledger import Ledger
+from service.middleware import BodyLimit, RequestContext
+from service.problems import HANDLED, MEDIA_TYPE, render
+from service.queue import open_queue, ring
+from service.routes import edits, generate, health, model, revisions
+from service.settings import Settings
+
+DESCRIPTION = """A database for what a language model knows: an edit is a transaction, a revision is a snapshot,
+and before and after can be asked side by side at any time.
+
+Every answer carries `X-Request-Id`, and `X-Model-Revision`: the revision that it speaks of, or the head. Errors are
+problems (RFC 9457) with a stable `type` and a `detail` that says what to do."""
+
+MAX_WAITING = 1000
+"""Connections to Redis for requests that wait for a worker, or watch an edit."""
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; it connects to `settings.redis_url` when it is started."""
+    if settings.redis_url is None:
+        raise ValueError("the API needs a Redis: set REDIS_URL, or let `palimpsest up` start an embedded one")
+    routers = (edits.router, generate.router, revisions.router, model.router)
+    resources = {route.path.split("/")[1] for router in routers for route in router.routes if isinstance(route, Route)}
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="Palimpsest",
+        version=_version(),
+        description=DESCRIPTION,
+        lifespan=_lifespan(settings, settings.redis_url),
+        middleware=[
+            Middleware(RequestContext, resources=resources),
+            Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+        ],
+        exception_handlers=dict.fromkeys(HANDLED, render),
+        responses={"4XX": _problem("The request is at fault."), "5XX": _problem("The service is at fault, or busy.")},
+        separate_input_output_schemas=False,
+    )
+    for router in (*routers, health.router):
+        app.include_router(router)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("palimpsest")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _problem(description: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
+
+
+def _lifespan(settings: Settings, redis_url: str) -> Callable[[FastAPI], Any]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+        times: dict[str, Any] = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
+        # Without retries: a client that is told at once can decide better than one that waits.
+        retry = Retry(NoBackoff(), 0)
+        async_retry = AsyncRetry(NoBackoff(), 0)
+        with (
+            Redis.from_url(redis_url, decode_responses=True, retry=retry, **times) as redis,
+            Redis.from_url(redis_url, retry=retry, **times) as raw_redis,
+        ):
+            async with AsyncRedis.from_url(
+                redis_url, decode_responses=True, retry=async_retry, max_connections=MAX_WAITING, **times
+            ) as async_redis:
+                yield {"services": _services(settings, redis, raw_redis, async_redis)}
+
+    return lifespan
+
+
+def _services(settings: Settings, redis: Redis, raw_redis: Redis, async_redis: AsyncRedis) -> Services:
+    keys = settings.keys
+    return Services(
+        keys=keys,
+        edits=Edits(redis, keys),
+        ledger=Ledger(redis, keys),
+        board=Board(redis, keys),
+        lane=Lane(async_redis, keys, settings.generate_timeout),
+        ring=partial(ring, open_queue(raw_redis, keys)),
+        async_redis=async_redis,
+    )

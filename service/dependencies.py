@@ -1,0 +1,79 @@
+"""What a route may ask for in its signature."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Header, Path, Request
+from pydantic import StringConstraints
+from redis.asyncio import Redis as AsyncRedis
+
+from service.board import Board
+from service.edits import Edits
+from service.errors import not_found
+from service.keys import Keys
+from service.lane import Lane
+from service.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Services:
+    """What one running API works with; made when it starts."""
+
+    keys: Keys
+    edits: Edits
+    ledger: Ledger
+    board: Board
+    lane: Lane
+    ring: Callable[[str], None]
+    async_redis: AsyncRedis
+
+    async def head(self) -> int | None:
+        """The newest revision; None while the ledger is empty."""
+        redis: Any = self.async_redis
+        last = await redis.xrevrange(self.keys.ledger, count=1)
+        return int(last[0][0].split("-")[0]) if last else None
+
+    def is_active(self) -> Callable[[str], bool]:
+        """Says whether an edit is in force at the head; asked only after the edit's document was read.
+
+        What was in force a moment ago may be taken from memory, what was not may have been committed since.
+        """
+        known: frozenset[str] = frozenset()
+
+        def ask(edit_id: str) -> bool:
+            nonlocal known
+            if edit_id not in known:
+                known = self.ledger.active_edits()
+            return edit_id in known
+
+        return ask
+
+
+async def _services(request: Request) -> Services:
+    services: Services = request.state.services
+    return services
+
+
+async def _edit_id(edit_id: Annotated[str, Path(description="16 hexadecimal digits", max_length=1000)]) -> str:
+    if not re.fullmatch(r"[0-9a-f]{16}", edit_id):
+        raise not_found(f"edit {edit_id[:40]!r}", "GET /edits lists all edits.")
+    return edit_id
+
+
+WithServices = Annotated[Services, Depends(_services)]
+"""The running service."""
+
+EditId = Annotated[str, Depends(_edit_id)]
+"""The id of an edit that may exist; anything else is a 404 problem."""
+
+IdempotencyKey = Annotated[
+    str | None,
+    StringConstraints(pattern=r"^[!-~]{1,200}$"),
+    Header(
+        alias="Idempotency-Key",
+        description="1 to 200 visible ASCII characters; the same key and body give the same edit again",
+    ),
+]
+"""A client's name for one request, so that it can be repeated safely."""

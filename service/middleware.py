@@ -1,0 +1,127 @@
+"""What happens to every request, whatever it asks for: an id, the head's number, a limit on the body, no traceback."""
+
+import asyncio
+import contextlib
+import logging
+import re
+import secrets
+import time
+from collections.abc import Container
+
+from redis.exceptions import RedisError
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.problems import problem_response
+
+REQUEST_ID = "X-Request-Id"
+REVISION = "X-Model-Revision"
+
+HEAD_SECONDS = 0.25
+"""How long an answer waits for the head's number before it goes without."""
+
+LINGER_SECONDS = 5.0
+"""How long a refused body is read on, so that its sender sees the refusal and not a reset connection."""
+
+_log = logging.getLogger(__name__)
+
+
+class RequestContext:
+    """Gives every answer an X-Request-Id, those of `resources` an X-Model-Revision, and defects a clean 500."""
+
+    def __init__(self, app: ASGIApp, resources: Container[str]) -> None:
+        self._app = app
+        self._resources = resources
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get(REQUEST_ID, ""))
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers[REQUEST_ID] = request_id
+                if REVISION not in headers and (head := await self._head(scope)) is not None:
+                    headers[REVISION] = str(head)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            _log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            if started:
+                raise
+            await problem_response(error, request_id)(scope, receive, send_with_headers)
+
+    async def _head(self, scope: Scope) -> int | None:
+        if scope["path"].split("/")[1] not in self._resources:
+            return None
+        with contextlib.suppress(RedisError, TimeoutError):
+            async with asyncio.timeout(HEAD_SECONDS):
+                head: int | None = await scope["state"]["services"].head()
+                return head
+        return None
+
+
+def _request_id(given: str) -> str:
+    return given if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given) else secrets.token_hex(8)
+
+
+class BodyLimit:
+    """Refuses (413) bodies of more than `max_bytes`, before they are read where their length is declared."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "")
+        declared = int(length) if length.isdecimal() else 0
+        read = 0
+        refused = False
+
+        async def limited_receive() -> Message:
+            nonlocal read, refused
+            if declared <= self._max_bytes:
+                message = await receive()
+                read += len(message.get("body", b""))
+                if read <= self._max_bytes:
+                    return message
+            refused = True
+            raise HTTPException(413, f"The body has more than {self._max_bytes} bytes; send a smaller one.")
+
+        async def lingering_send(message: Message) -> None:
+            if not refused or message["type"] != "http.response.body" or "expect" in headers:
+                await send(message)
+                return
+            await send({**message, "more_body": True})
+            await _drain(receive)
+            await send({"type": "http.response.body"})
+
+        await self._app(scope, limited_receive, lingering_send)
+
+
+async def _drain(receive: Receive) -> None:
+    until = time.monotonic() + LINGER_SECONDS
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while time.monotonic() < until:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return

@@ -1,0 +1,122 @@
+"""Turns every exception into the problem that the client sees."""
+
+import re
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from service.contracts.problem import FieldError
+from service.errors import ProblemError, no_redis
+
+MEDIA_TYPE = "application/problem+json"
+
+MAX_ERRORS = 20
+"""Wrong fields named in one problem."""
+
+MAX_FIELD = 100
+"""Characters of a field's path that are repeated to the client."""
+
+HANDLED = (ProblemError, RequestValidationError, HTTPException, RedisConnectionError, RedisTimeoutError)
+"""The exceptions that mean a certain problem; any other is a defect."""
+
+
+async def render(request: Request, error: Exception) -> Response:
+    """The one exception handler."""
+    return problem_response(error, request.state.request_id)
+
+
+def problem_response(error: Exception, request_id: str) -> Response:
+    """The answer to a request that ended in `error`."""
+    found = problem_of(error)
+    problem = found.problem.model_copy(update={"request_id": request_id})
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if found.retry_after is not None:
+        headers["Retry-After"] = str(found.retry_after)
+    return Response(problem.model_dump_json(), problem.status, headers, MEDIA_TYPE)
+
+
+def problem_of(error: Exception) -> ProblemError:
+    """What a client is told of `error`."""
+    match error:
+        case ProblemError():
+            return error
+        case RequestValidationError():
+            return _invalid(error.errors(), error.body)
+        case HTTPException():
+            return _http(error)
+        case RedisConnectionError() | RedisTimeoutError():
+            return no_redis()
+        case _:
+            return ProblemError(
+                500, "internal-error", "The service failed at this request; its log has the details under request_id."
+            )
+
+
+def _http(error: HTTPException) -> ProblemError:
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            return ProblemError(404, "not-found", "There is nothing at this path. GET /docs shows every path.")
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            return ProblemError(405, "method-not-allowed", "This path takes other methods; GET /docs shows them.")
+        case HTTPStatus.BAD_REQUEST:
+            return _not_json("it cannot be read")
+        case status:
+            name = HTTPStatus(status).phrase.lower().replace(" ", "-")
+            return ProblemError(status, name, error.detail)
+
+
+def _not_json(why: str) -> ProblemError:
+    detail = f"The body is not a JSON document in UTF-8: {why}. Correct it and send it again."
+    return ProblemError(400, "invalid-json", detail, errors=[FieldError(field="body", detail=why)])
+
+
+def _invalid(errors: Sequence[Any], body: Any) -> ProblemError:
+    first = errors[0]
+    if first["type"] == "json_invalid":
+        return _not_json(f"{first['ctx']['error']} at {_position(body, first['loc'][-1])}")
+    fields = list(_field_errors(errors[:MAX_ERRORS]))
+    detail = "; ".join(f"{field.field}: {field.detail}" for field in fields)
+    return ProblemError(422, "invalid-request", detail, errors=fields)
+
+
+def _position(body: Any, at: int) -> str:
+    before = str(body)[:at]
+    line = before.count("\n") + 1
+    return f"line {line}, column {at - before.rfind(chr(10))} (character {at})"
+
+
+def _field_errors(errors: Iterable[Any]) -> Iterable[FieldError]:
+    for error in errors:
+        yield FieldError(field=field_path(error["loc"]), detail=_what_to_do(error))
+
+
+def field_path(location: Sequence[str | int]) -> str:
+    """A field as a client writes it: `("body", "paraphrases", 0)` is `paraphrases[0]`."""
+    path = ""
+    for part in location[1:]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    # A client may invent field names, which need be neither short nor encodable.
+    printable = path.lstrip(".").encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    return printable[:MAX_FIELD] or str(location[0])
+
+
+def _what_to_do(error: Any) -> str:
+    if error["loc"] == ("body",):
+        return "must be a JSON object, sent with Content-Type: application/json"
+    message = str(error["msg"])
+    own_words = {
+        "missing": "is required; add it",
+        "extra_forbidden": "is not a known field; remove it or correct its name",
+        "string_unicode": "must be well-formed Unicode; remove the lone surrogates",
+        "string_too_short": "must not be empty",
+        "too_short": "must not be empty",
+        "value_error": message.removeprefix("Value error, "),
+    }
+    return own_words.get(error["type"], re.sub(r"^\w+ should", "should", message))

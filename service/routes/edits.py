@@ -1,0 +1,120 @@
+"""Edits: ask for one, watch it, cancel it."""
+
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import Field
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+
+from service.board import Notices
+from service.checks import check_edit
+from service.contracts.base import Contract
+from service.contracts.edits import Edit, EditPage, EditRequest, EditStatus
+from service.contracts.problem import FieldError
+from service.dependencies import EditId, IdempotencyKey, Services, WithServices
+from service.errors import ProblemError
+
+LOOK_SECONDS = 1.0
+"""How often a watched edit is read again, even if no change was announced."""
+
+router = APIRouter(prefix="/edits", tags=["edits"])
+_log = logging.getLogger(__name__)
+
+
+class EditQuery(Contract):
+    """Which edits to list."""
+
+    before: Annotated[int | None, Field(ge=1, le=2**53, description="`next` of the page before")] = None
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    status: EditStatus | None = None
+
+
+@router.post("", status_code=202, summary="Rewrite a fact")
+def create_edit(
+    request: EditRequest, response: Response, services: WithServices, idempotency_key: IdempotencyKey = None
+) -> Edit:
+    """Queue an edit. The answer tells its id and place; watch it at `Location`."""
+    edit_id = services.edits.known(request, idempotency_key) if idempotency_key else None
+    notices = services.board.look()
+    if edit_id is None:
+        _admit(request, notices, services)
+        edit_id, _ = services.edits.create(request, idempotency_key)
+    edit = services.edits.get(edit_id, services.is_active())
+    if edit.status is EditStatus.QUEUED:
+        services.ring(edit_id)
+    response.headers["Location"] = f"/edits/{edit_id}"
+    return notices.annotate(edit)
+
+
+@router.get("", summary="List edits")
+def list_edits(query: Annotated[EditQuery, Query()], services: WithServices) -> EditPage:
+    """All edits, newest first, a page at a time."""
+    notices = services.board.look()
+    edits, cursor = services.edits.page(query.before, query.limit, services.is_active(), query.status)
+    return EditPage(edits=tuple(map(notices.annotate, edits)), next=cursor, revision=notices.head)
+
+
+@router.get("/{edit_id}", summary="Look at an edit")
+def get_edit(edit_id: EditId, services: WithServices) -> Edit:
+    """One edit: its status, progress, metrics, generations and timings."""
+    edit = services.edits.get(edit_id, services.is_active())
+    return edit if edit.status.ended else services.board.look().annotate(edit)
+
+
+Existing = Annotated[Edit, Depends(get_edit)]
+
+
+@router.delete("/{edit_id}", summary="Cancel an edit", responses={202: {"model": Edit}})
+def cancel_edit(edit_id: EditId, response: Response, services: WithServices) -> Edit:
+    """Cancel an edit: at once (200) if it was queued; a running one is asked to stop (202)."""
+    services.edits.cancel(edit_id)
+    edit = get_edit(edit_id, services)
+    response.status_code = 200 if edit.status.ended else 202
+    return edit
+
+
+async def _changes(edit: Existing, services: WithServices) -> AsyncIterator[PubSub]:
+    async with services.async_redis.pubsub() as channel:
+        await channel.subscribe(services.keys.edit_channel(edit.id))
+        yield channel
+
+
+@router.get("/{edit_id}/events", response_class=EventSourceResponse, summary="Watch an edit")
+async def watch_edit(
+    edit: Existing, changes: Annotated[Any, Depends(_changes)], services: WithServices
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: the edit as it is, then again whenever it changed, until it has ended.
+
+    The event's name is the edit's status, its data is the edit.
+    """
+    shown: Edit | None = None
+    with contextlib.suppress(RedisError):
+        while shown is None or not shown.status.ended:
+            edit = await run_in_threadpool(get_edit, edit.id, services)
+            if edit != shown:
+                yield ServerSentEvent(data=edit, event=edit.status)
+                shown = edit
+            else:
+                await changes.get_message(ignore_subscribe_messages=True, timeout=LOOK_SECONDS)
+        return
+    _log.warning("Redis failed while edit %s was watched; the client will connect again", edit.id)
+
+
+def _admit(request: EditRequest, notices: Notices, services: Services) -> None:
+    if request.base_revision is not None and request.base_revision != notices.head:
+        head = "there is no revision yet" if notices.head is None else f"the head is r{notices.head}"
+        detail = f"is r{request.base_revision}, but {head}. Look at GET /revisions, then send it again or leave it out"
+        raise ProblemError(
+            409,
+            "head-moved",
+            f"base_revision {detail}.",
+            errors=[FieldError(field="base_revision", detail=detail)],
+        )
+    if notices.worker is not None and notices.card is not None:
+        check_edit(request, notices.card, services.board.counter(notices.card))

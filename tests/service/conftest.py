@@ -1,0 +1,70 @@
+"""A running API that is spoken to over HTTP, and a stand-in for the worker that speaks to it through Redis."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from redis import Redis
+
+from service.app import create_app
+from service.keys import Keys
+from service.settings import Settings
+from tests.service.stand_in import StandIn
+
+
+def serve(settings: Settings) -> Iterator[str]:
+    """Run the API under uvicorn in a thread; yields its URL."""
+    config = uvicorn.Config(
+        create_app(settings), host="127.0.0.1", port=0, log_level="warning", ws="none", timeout_graceful_shutdown=2
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "uvicorn did not start"
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+    assert not thread.is_alive(), "uvicorn did not stop"
+
+
+@pytest.fixture
+def settings(valkey_url: str, keys: Keys) -> Settings:
+    """Settings of the API under test."""
+    return Settings(model=keys.model, redis_url=valkey_url, generate_timeout=3, max_body_bytes=200_000)
+
+
+@pytest.fixture
+def url(redis: Redis, settings: Settings) -> Iterator[str]:
+    """URL of a running API on an empty Redis."""
+    assert redis.ping()
+    yield from serve(settings)
+
+
+@pytest.fixture
+def http(url: str) -> Iterator[httpx.Client]:
+    """An HTTP client of the running API."""
+    with httpx.Client(base_url=url, timeout=20) as client:
+        yield client
+
+
+@pytest.fixture
+def worker(redis: Redis, keys: Keys) -> Iterator[StandIn]:
+    """A worker's stand-in that is ready at r0 and answers the lane."""
+    with StandIn(redis, keys) as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def contents(valkey_url: str) -> Iterator[Callable[[], dict[str, bytes | None]]]:
+    """Reads everything that Redis holds, to see that nothing has changed."""
+    with Redis.from_url(valkey_url) as raw:
+        client: Any = raw
+        yield lambda: {key.decode(): client.dump(key) for key in sorted(client.keys("*"))}

@@ -1,0 +1,63 @@
+"""Health and readiness, with and without what they depend on."""
+
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from service.contracts.model import WorkerState
+from service.contracts.revisions import RevisionKind
+from service.keys import Keys
+from service.settings import Settings
+from tests.service.conftest import serve
+from tests.service.stand_in import StandIn
+
+
+def test_health_needs_nothing(http: httpx.Client) -> None:
+    answer = http.get("/health")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ok", "model": "test-model"}
+    assert "X-Model-Revision" not in answer.headers
+
+
+@pytest.mark.usefixtures("worker")
+def test_ready_names_the_head(http: httpx.Client) -> None:
+    answer = http.get("/ready")
+    assert answer.status_code == 200
+    assert answer.json()["revision"] == 0
+    assert answer.json()["worker"]["worker"] == "stand-in"
+
+
+def test_ready_without_a_worker(http: httpx.Client) -> None:
+    answer = http.get("/ready")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "5"
+    assert "none is running" in answer.json()["detail"]
+
+
+def test_ready_while_the_worker_starts(http: httpx.Client, worker: StandIn) -> None:
+    worker.heartbeat(WorkerState.STARTING)
+    answer = http.get("/ready")
+    assert answer.status_code == 503
+    assert "it is starting (stands in)" in answer.json()["detail"]
+
+
+def test_ready_while_the_worker_is_behind(http: httpx.Client, worker: StandIn) -> None:
+    worker.append(RevisionKind.ROLLBACK, to=0)
+    worker.heartbeat(revision=0)
+    answer = http.get("/ready")
+    assert answer.status_code == 503
+    assert "it serves r0, and the head is r1" in answer.json()["detail"]
+
+
+def test_without_redis(keys: Keys, free_port: Callable[[], int]) -> None:
+    for url in serve(Settings(model=keys.model, redis_url=f"redis://127.0.0.1:{free_port()}")):
+        with httpx.Client(base_url=url) as http:
+            assert http.get("/health").status_code == 200
+            for path in ("/ready", "/edits", "/revisions", "/model", "/generate?prompt=a"):
+                answer = http.get(path)
+                assert answer.status_code == 503, path
+                assert answer.json()["type"] == "urn:palimpsest:problem:redis-unavailable"
+                assert answer.headers["Retry-After"] == "2"
+                assert answer.headers["Content-Type"] == "application/problem+json"
+                assert answer.elapsed.total_seconds() < 2

@@ -1,0 +1,211 @@
+"""A stand-in for the worker: it puts up the same notices and answers the same stream, without a model."""
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from redis import Redis
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from service.contracts.edits import Edit, EditRequest, Generations, Outcome
+from service.contracts.generate import Comparison, Continuation, FinishReason, GenerateAnswer, GenerateRequest
+from service.contracts.lane import LaneAnswer, LaneRequest
+from service.contracts.model import MethodCard, ModelCard, WorkerState, WorkerStatus
+from service.contracts.revisions import Entry, RevisionKind, RollbackRequest
+from service.contracts.scores import Metrics, PromptScore, Side, Summary, TargetScore
+from service.edits import Edits, applied_fields
+from service.keys import Keys
+from service.ledger import Ledger
+
+TOKEN = "1"
+CONTEXT = 40
+TENSOR = "model.layers.6.mlp.down_proj.weight"
+
+EIFFEL = {"prompt": "The Eiffel Tower is located in the city of", "subject": "The Eiffel Tower", "target_new": "Rome"}
+
+HPARAMS_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"v_lr": {"type": "number", "exclusiveMinimum": 0}, "layers": {"type": "array"}},
+    "required": ["v_lr"],
+    "additionalProperties": False,
+}
+
+
+def method_card(**changes: Any) -> MethodCard:
+    """A method with one required hyperparameter and a value for it."""
+    rome = MethodCard(
+        name="rome",
+        title="Rank-One Model Editing",
+        source="arXiv:2202.05262",
+        hparams_schema=HPARAMS_SCHEMA,
+        defaults={"v_lr": 0.5},
+    )
+    return rome.model_copy(update=changes)
+
+
+def model_card(**changes: Any) -> ModelCard:
+    """The card of a small model that counts words."""
+    card = ModelCard(
+        name="test-model",
+        family="llama",
+        dtype="float32",
+        device="cpu",
+        parameters=1000,
+        layers=30,
+        hidden_size=8,
+        context_length=CONTEXT,
+        editable="model.layers.{}.mlp.down_proj.weight",
+        checksum="c0",
+        tokenizer="words",
+        methods=(method_card(),),
+        template_tokens=5,
+    )
+    return card.model_copy(update=changes)
+
+
+def word_tokenizer() -> str:
+    """A serialized tokenizer for which every word is one token."""
+    tokenizer = Tokenizer(WordLevel({"<unk>": 0}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.enable_truncation(4)
+    return str(tokenizer.to_str())
+
+
+def entry(revision: int, kind: RevisionKind = RevisionKind.EDIT, **fields: Any) -> Entry:
+    """A ledger entry on top of the revision before it."""
+    parent = revision - 1 if revision else None
+    tensors = {TENSOR: f"t{revision}"} if kind is RevisionKind.EDIT else {}
+    return Entry(
+        revision=revision,
+        parent=parent,
+        kind=kind,
+        checksum=f"c{revision}",
+        tensors=tensors,
+        created_at=datetime.now(UTC),
+        **fields,
+    )
+
+
+def outcome() -> Outcome:
+    """What an edit might have found out."""
+    score = TargetScore(probability=0.5, nll=0.7, rank=1, accuracy=1.0)
+    side = Side(rewrite=PromptScore(prompt="p", target_new=score), summary=Summary(EA=1.0, rewrite_acc=1.0))
+    return Outcome(
+        hparams={"v_lr": 0.5},
+        metrics=Metrics(before=side, after=side),
+        generations=Generations(prompt="p", before="b", after="a"),
+        timings={"value": 1.0},
+    )
+
+
+class StandIn:
+    """Puts up a heartbeat, a card and a tokenizer, and answers the stream from a thread while it is entered."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        self.redis: Any = redis
+        self.keys = keys
+        self.ledger = Ledger(redis, keys)
+        self.edits = Edits(redis, keys)
+        self.asked: list[LaneRequest] = []
+        self.answer: Callable[[LaneRequest], LaneAnswer | None] = self._answer
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+
+    def __enter__(self) -> Self:
+        self.redis.set(self.keys.lease, TOKEN)
+        self.ledger.append(entry(0, RevisionKind.BASE), token=TOKEN)
+        self.publish()
+        self.heartbeat()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join(5)
+
+    def publish(self, **changes: Any) -> None:
+        """Put up the card, with changes, and the tokenizer."""
+        self.redis.set(self.keys.card, model_card(**changes).model_dump_json())
+        self.redis.set(self.keys.tokenizer, word_tokenizer())
+
+    def heartbeat(self, state: WorkerState = WorkerState.READY, revision: int | None = None) -> None:
+        """Put up a heartbeat; by default one that serves the head."""
+        status = WorkerStatus(
+            worker="stand-in",
+            pid=1,
+            state=state,
+            detail="stands in",
+            revision=self.ledger.head() if revision is None else revision,
+            since=datetime.now(UTC),
+        )
+        self.redis.set(self.keys.worker, status.model_dump_json())
+
+    def die(self) -> None:
+        """Let the heartbeat expire."""
+        self.redis.delete(self.keys.worker)
+
+    def apply(self, edit_id: str) -> int:
+        """Carry out an edit: a new revision."""
+        self.edits.take_up(edit_id)
+        return self.append(RevisionKind.EDIT, edit=edit_id, blob="blob")
+
+    def append(self, kind: RevisionKind, **fields: Any) -> int:
+        """Append an entry to the ledger, and serve it."""
+        revision = len(self.ledger.entries())
+        edit_id = fields.get("edit", "")
+        self.ledger.append(
+            entry(revision, kind, **fields),
+            token=TOKEN,
+            edit_id=edit_id,
+            edit_fields=applied_fields(revision, outcome()) if edit_id else None,
+        )
+        self.heartbeat()
+        return revision
+
+    def _serve(self) -> None:
+        last = "0"
+        while not self._stop.is_set():
+            for _, entries in self.redis.xread({self.keys.lane: last}, block=20) or ():
+                for last, fields in entries:  # noqa: B007
+                    request = LaneRequest.model_validate_json(fields["request"])
+                    self.asked.append(request)
+                    answer = self.answer(request)
+                    if answer is not None:
+                        self.redis.lpush(self.keys.answer(request.id), answer.model_dump_json())
+
+    def _answer(self, request: LaneRequest) -> LaneAnswer:
+        if isinstance(request.body, RollbackRequest):
+            number = self.append(RevisionKind.ROLLBACK, to=request.body.to)
+            return LaneAnswer(revision=self.ledger.revision(number))
+        return LaneAnswer(generated=self._generated(request.body))
+
+    def _generated(self, body: GenerateRequest) -> GenerateAnswer:
+        before, after = (
+            Continuation(
+                revision=self.ledger.resolve(name),
+                text=f" at {name}",
+                tokens=(" at", f" {name}"),
+                logprobs=(-0.5, -1.5),
+                finish_reason=FinishReason.LENGTH,
+            )
+            for name in (body.before, body.after)
+        )
+        return GenerateAnswer(
+            revision=after.revision,
+            model=self.keys.model,
+            seed=body.seed,
+            results=tuple(Comparison(prompt=prompt, before=before, after=after, parts_at=1) for prompt in body.prompt),
+            seconds=0.01,
+        )
+
+
+def queue_edit(edits: Edits, **changes: Any) -> Edit:
+    """A queued edit."""
+    edit_id, _ = edits.create(EditRequest.model_validate({**EIFFEL, **changes}))
+    return edits.get(edit_id)
