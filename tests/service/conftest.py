@@ -15,6 +15,8 @@ from service.keys import Keys
 from service.settings import Settings
 from tests.service.stand_in import StandIn
 
+MODEL = "test-model"
+
 
 def serve(settings: Settings) -> Iterator[str]:
     """Run the API under uvicorn in a thread; yields its URL."""
@@ -35,29 +37,32 @@ def serve(settings: Settings) -> Iterator[str]:
     assert not thread.is_alive(), "uvicorn did not stop"
 
 
-@pytest.fixture
-def settings(valkey_url: str, keys: Keys) -> Settings:
-    """Settings of the API under test."""
-    return Settings(model=keys.model, redis_url=valkey_url, generate_timeout=3, max_body_bytes=200_000)
+@pytest.fixture(scope="session")
+def server_url(valkey_url: str) -> Iterator[str]:
+    """URL of the API that all tests share."""
+    yield from serve(Settings(model=MODEL, redis_url=valkey_url, generate_timeout=2, max_body_bytes=200_000))
 
 
-@pytest.fixture
-def url(redis: Redis, settings: Settings) -> Iterator[str]:
-    """URL of a running API on an empty Redis."""
-    assert redis.ping()
-    yield from serve(settings)
-
-
-@pytest.fixture
-def http(url: str) -> Iterator[httpx.Client]:
-    """An HTTP client of the running API."""
-    with httpx.Client(base_url=url, timeout=20) as client:
+@pytest.fixture(scope="session")
+def shared_http(server_url: str) -> Iterator[httpx.Client]:
+    """The client that all tests share: to make one takes longer than most tests."""
+    with httpx.Client(base_url=server_url, timeout=20) as client:
         yield client
 
 
 @pytest.fixture
-def worker(redis: Redis, keys: Keys) -> Iterator[StandIn]:
+def http(redis: Redis, shared_http: httpx.Client) -> httpx.Client:
+    """An HTTP client of a running API on an empty Redis."""
+    assert redis.ping()
+    # The API remembers what it has read of the ledger, until it sees it empty.
+    assert shared_http.get("/revisions").json()["revision"] is None
+    return shared_http
+
+
+@pytest.fixture
+def worker(redis: Redis, keys: Keys, http: httpx.Client) -> Iterator[StandIn]:
     """A worker's stand-in that is ready at r0 and answers the lane."""
+    assert not http.is_closed
     with StandIn(redis, keys) as stand_in:
         yield stand_in
 

@@ -234,7 +234,7 @@ def test_post_is_quick(http: httpx.Client) -> None:
     stop = threading.Event()
 
     def watch() -> None:
-        with httpx.stream("GET", f"{http.base_url}edits/{watched}/events") as response:
+        with http.stream("GET", f"/edits/{watched}/events") as response:
             next(events(response))
             stop.wait(20)
 
