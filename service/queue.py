@@ -23,8 +23,20 @@ def ring(queue: Queue, edit_id: str) -> None:
     queue.enqueue_call(
         RUN_EDIT,
         args=(edit_id,),
+        job_id=edit_id,
         timeout=-1,
         result_ttl=RESULT_SECONDS,
         failure_ttl=RESULT_SECONDS,
         description=f"edit {edit_id}",
     )
+
+
+def waiting(queue: Queue) -> set[str]:
+    """The edits that a worker will be told about."""
+    return set(queue.get_job_ids())
+
+
+def reset(queue: Queue) -> None:
+    """Forget what RQ knows of waiting and started jobs; only for a worker that holds the lease, at its start."""
+    queue.empty()
+    queue.connection.delete(queue.started_job_registry.key, queue.intermediate_queue_key)

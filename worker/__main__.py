@@ -1,0 +1,95 @@
+"""Start the worker: find Redis, load the model, serve it; `python -m worker`."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from types import FrameType
+
+from pydantic import ValidationError
+from redis import Redis
+from redis.exceptions import RedisError
+
+from service.contracts.model import WorkerState
+from service.keys import Keys, model_name
+from worker.errors import WorkerError
+from worker.heartbeat import Board, Heartbeat
+from worker.settings import Settings
+
+log = logging.getLogger("worker")
+
+REDIS_SECONDS = 30
+"""How long a worker that starts waits for Redis."""
+
+
+def main() -> int:
+    """Serve until told to stop; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, format="worker: %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _end)
+    signal.signal(signal.SIGINT, _end)
+    try:
+        _serve(Settings())
+    except ValidationError as error:
+        log.error("%s", "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))  # noqa: TRY400
+        return 2
+    except (WorkerError, RedisError) as error:
+        log.error("%s", error)  # noqa: TRY400 - the sentence is for a person; a traceback would hide it
+        return getattr(error, "exit_code", 1)
+    return 0
+
+
+def _end(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+    raise SystemExit(0)
+
+
+def _serve(settings: Settings) -> None:
+    if settings.redis_url is None:
+        raise WorkerError("REDIS_URL is not set. Set it, or run `palimpsest up`, which brings its own Redis.")
+    redis = Redis.from_url(settings.redis_url, decode_responses=True)
+    raw_redis = Redis.from_url(settings.redis_url)
+    _wait_for(redis)
+    board = Board(redis, Keys(model_name(settings.model)), settings.lease_seconds)
+    board.show(WorkerState.STARTING, "loading the model")
+    seconds = settings.lease_seconds
+    heartbeat = Heartbeat(board.beat, seconds / 4, seconds, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    heartbeat.start()
+    try:
+        _load_and_serve(settings, redis, raw_redis, board)
+    finally:
+        heartbeat.end()
+        board.take_down()
+        if heartbeat.failure is not None:
+            raise WorkerError(f"The heartbeat ended: {heartbeat.failure}") from heartbeat.failure
+
+
+def _load_and_serve(settings: Settings, redis: Redis, raw_redis: Redis, board: Board) -> None:
+    begin = time.monotonic()
+    # torch takes seconds to import; by now Redis is there, and says that a worker is starting
+    from transformers.utils import logging as transformers_logging  # noqa: PLC0415
+
+    from worker.models.loading import load  # noqa: PLC0415
+    from worker.serving import Serving  # noqa: PLC0415
+
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    loaded = load(settings.model, settings.dtype, settings.device, settings.data_dir)
+    log.info("%s loaded on %s in %.1f s", loaded.name, loaded.device, time.monotonic() - begin)
+    Serving(settings, loaded, redis, raw_redis, board).run()
+
+
+def _wait_for(redis: Redis) -> None:
+    deadline = time.monotonic() + REDIS_SECONDS
+    while True:
+        try:
+            redis.ping()
+        except RedisError as error:
+            if time.monotonic() > deadline:
+                raise WorkerError(f"Redis does not answer at REDIS_URL: {error}") from error
+            time.sleep(0.5)
+        else:
+            return
+
+
+if __name__ == "__main__":
+    sys.exit(main())

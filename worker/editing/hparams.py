@@ -1,0 +1,87 @@
+"""Hyperparameters: shipped as YAML under the papers' names, found by the model's numbers, overridden by a request."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+Layer = Annotated[int, Field(ge=0)]
+TemplateSpec = tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=0, le=64)]]
+"""(length in tokens, how many): as the papers' context_template_length_params."""
+
+
+class Hparams(BaseModel):
+    """What every method has in common; a misspelt name is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ValueHparams(Hparams):
+    """The value optimisation's (ROME, equation 4) and the context templates'."""
+
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
+    fact_token: Literal["subject_last"] = "subject_last"  # noqa: S105 - a position, not a secret
+    v_num_grad_steps: Annotated[int, Field(ge=1, le=1000)]
+    v_lr: Annotated[float, Field(gt=0)]
+    v_loss_layer: Layer
+    v_weight_decay: Annotated[float, Field(ge=0)]
+    clamp_norm_factor: Annotated[float, Field(gt=0)]
+    kl_factor: Annotated[float, Field(ge=0)]
+    context_template_length_params: tuple[TemplateSpec, ...] = ((5, 10), (10, 10))
+    context_templates: Annotated[
+        tuple[Annotated[str, Field(max_length=500)], ...] | None,
+        Field(max_length=64, description="texts to put before the prompt instead of sampled ones"),
+    ] = None
+    seed: Annotated[int, Field(ge=0, lt=2**63, description="of the sampled context templates")] = 0
+
+
+class CovarianceHparams(Hparams):
+    """The key statistics' C (ROME, equation 2)."""
+
+    mom2_adjustment: Annotated[bool, Field(description="use C = E[k k^T]; without it, C = I")] = False
+    mom2_dataset: Annotated[
+        Literal["self", "corpus"],
+        Field(description="text sampled from the model itself, or the text file that the worker was started with"),
+    ] = "self"
+    mom2_n_tokens: Annotated[int, Field(ge=1, le=10**9, description="tokens to average over")] = 16_384
+
+
+class ModelNumbers(BaseModel):
+    """What identifies a model's architecture, under the names of a transformers configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model_type: str
+    num_hidden_layers: int
+    hidden_size: int
+    vocab_size: int | None = None
+
+    def matches(self, config: Any) -> bool:
+        """Whether a transformers configuration has these numbers."""
+        wanted = self.model_dump(exclude_none=True)
+        return all(getattr(config, name, None) == value for name, value in wanted.items())
+
+
+class HparamsFile(BaseModel):
+    """One YAML: which model, and the values."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: ModelNumbers
+    hparams: dict[str, Any]
+
+
+def read_file(path: Path) -> HparamsFile:
+    """One YAML file; raises a pydantic error if it is not of this shape."""
+    return HparamsFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def shipped(directory: Path, method: str, config: Any) -> Mapping[str, Any] | None:
+    """The values shipped for a method on the model with this configuration; None if there are none."""
+    for path in sorted((directory / method).glob("*.yaml")):
+        file = read_file(path)
+        if file.model.matches(config):
+            return file.hparams
+    return None

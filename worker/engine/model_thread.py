@@ -1,0 +1,97 @@
+"""The only thread that ever touches the model: one long task step by step, and readers between the steps."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from worker.editing.progress import Step, Steps
+from worker.errors import WorkerError
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+
+
+class StoppedError(Exception):
+    """The task was asked to stop between two steps; it has left nothing behind."""
+
+
+class ModelThread(threading.Thread):
+    """Runs tasks one after the other, each a generator that yields between small steps.
+
+    serve_readers: answers what is waiting, if anything; called between steps and when `wake` is called.
+    on_fatal: told of an error after which the process must end.
+    """
+
+    def __init__(self, serve_readers: Callable[[], None], on_fatal: Callable[[BaseException], None]) -> None:
+        super().__init__(name="model", daemon=True)
+        self._serve_readers = serve_readers
+        self._on_fatal = on_fatal
+        self._tasks: deque[tuple[Steps[Any], Callable[[Step], None], threading.Event, Future[Any]]] = deque()
+        self._changed = threading.Condition()
+        self._awake = False
+        self._ending = False
+
+    def submit(self, steps: Steps[Result], on_step: Callable[[Step], None], stop: threading.Event) -> "Future[Result]":
+        """Run a task after those before it. When `stop` is set it is closed between two steps: StoppedError."""
+        future: Future[Result] = Future()
+        with self._changed:
+            self._tasks.append((steps, on_step, stop, future))
+            self._changed.notify()
+        return future
+
+    def wake(self) -> None:
+        """Readers are waiting."""
+        with self._changed:
+            self._awake = True
+            self._changed.notify()
+
+    def end(self) -> None:
+        """End after the present step; tasks that are left are stopped."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+
+    def run(self) -> None:
+        """The thread's life."""
+        try:
+            while self._wait():
+                self._serve_readers()
+                if self._tasks:
+                    self._advance()
+            for steps, _, _, future in self._tasks:
+                steps.close()
+                future.set_exception(StoppedError())
+        except BaseException as error:
+            log.exception("the model thread ends")
+            for *_, future in self._tasks:
+                if not future.done():
+                    future.set_exception(error)
+            self._on_fatal(error)
+
+    def _wait(self) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: self._tasks or self._awake or self._ending)
+            self._awake = False
+            return not self._ending
+
+    def _advance(self) -> None:
+        steps, on_step, stop, future = self._tasks[0]
+        if stop.is_set():
+            self._tasks.popleft()
+            steps.close()
+            future.set_exception(StoppedError())
+            return
+        try:
+            on_step(next(steps))
+        except StopIteration as end:
+            self._tasks.popleft()
+            future.set_result(end.value)
+        except WorkerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the task's own error belongs to whoever waits for it
+            self._tasks.popleft()
+            future.set_exception(error)

@@ -1,0 +1,122 @@
+"""The resident model and its states: every revision is a fold of deltas over the base, never a subtraction."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from worker.editing.delta import WeightDelta
+from worker.engine.view import Weights, rows_see
+from worker.models.loaded import LoadedModel
+
+
+def digest(tensor: Tensor) -> str:
+    """sha256 of a tensor's dtype, shape and bytes."""
+    flat = tensor.detach().cpu().contiguous()
+    seen = hashlib.sha256(f"{flat.dtype} {tuple(flat.shape)}\n".encode())
+    seen.update(flat.reshape(-1).view(torch.uint8).numpy().data)
+    return seen.hexdigest()
+
+
+def digests(weights: Weights) -> dict[str, str]:
+    """sha256 of each tensor."""
+    return {name: digest(tensor) for name, tensor in weights.items()}
+
+
+class Resident:
+    """The model in memory. Only the model thread may call what computes or writes.
+
+    revision: the one whose weights are installed.
+    """
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        self.loaded = loaded
+        self.revision = 0
+        self._base: dict[str, Tensor] = {}
+        self._installed: Weights = {}
+        self._digests = {name: digest(tensor) for name, tensor in loaded.model.named_parameters()}
+        self.base_checksum = self.checksum({})
+
+    def name_of(self, layer: int) -> str:
+        """The parameter that edits of a layer rewrite."""
+        return self.loaded.family.mlp_out.format(layer) + ".weight"
+
+    def fold(self, deltas: Sequence[WeightDelta]) -> Weights:
+        """cast(base in float32 + sum of the deltas, in order), for every parameter that they change.
+
+        In float32 and on the CPU, whatever the model's dtype and device, so that it is the same everywhere.
+        """
+        sums: dict[str, Tensor] = {}
+        for delta in deltas:
+            for layer, change in delta.layers.items():
+                name = self.name_of(layer)
+                if name not in sums:
+                    sums[name] = self._oriented(self._base_of(name).float().cpu()).clone()
+                sums[name] += change.dense()
+        return {name: self._cast(name, self._oriented(total)) for name, total in sums.items()}
+
+    def checksum(self, changed: Mapping[str, str]) -> str:
+        """sha256 over the digests of all the model's tensors, those of the edited ones being `changed`."""
+        lines = (f"{name} {changed.get(name, known)}\n" for name, known in sorted(self._digests.items()))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    def install(self, revision: int, weights: Weights) -> None:
+        """Make `weights` the model's own, and every other parameter the base's."""
+        with torch.no_grad():
+            for name in {*self._installed, *weights}:
+                self._parameter(name).data = weights[name] if name in weights else self._base_of(name)
+        self._installed = dict(weights)
+        self.revision = revision
+
+    @contextmanager
+    def view(self, rows: Sequence[Weights]) -> Iterator[None]:
+        """Let row i of every batch see `rows[i]`; one alone holds for all rows."""
+        names = {name for row in rows for name in row} | set(self._installed)
+        full = [{name: row[name] if name in row else self._base_of(name) for name in sorted(names)} for row in rows]
+        with rows_see(self.loaded.model, full):
+            yield
+
+    @property
+    def installed(self) -> Weights:
+        """The weights of the installed revision."""
+        return self._installed
+
+    def _base_of(self, name: str) -> Tensor:
+        if name not in self._base:
+            self._base[name] = self._parameter(name).data
+        return self._base[name]
+
+    def _parameter(self, name: str) -> Tensor:
+        parameter: Tensor = self.loaded.model.get_parameter(name)
+        return parameter
+
+    def _oriented(self, weight: Tensor) -> Tensor:
+        return weight.T.contiguous() if self.loaded.family.in_out else weight
+
+    def _cast(self, name: str, total: Tensor) -> Tensor:
+        base = self._base_of(name)
+        return total.to(dtype=base.dtype, device=base.device)
+
+
+class RevisionCache:
+    """The weights of the revisions last asked for, rebuilt on demand."""
+
+    def __init__(self, size: int = 8) -> None:
+        self._size = size
+        self._weights: OrderedDict[int, Weights] = OrderedDict()
+
+    def get(self, revision: int) -> Weights | None:
+        """The weights, if they are still here."""
+        if revision in self._weights:
+            self._weights.move_to_end(revision)
+        return self._weights.get(revision)
+
+    def put(self, revision: int, weights: Weights) -> None:
+        """Keep weights; the ones not asked for longest go."""
+        self._weights[revision] = weights
+        self._weights.move_to_end(revision)
+        while len(self._weights) > self._size:
+            self._weights.popitem(last=False)

@@ -1,0 +1,121 @@
+"""The worker's signs of life: what it says of itself in Redis, and the thread that keeps saying it."""
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from service.contracts.model import ModelCard, WorkerState, WorkerStatus
+from service.edits import utcnow
+from service.keys import Keys
+
+log = logging.getLogger(__name__)
+
+
+class Board:
+    """The worker's notices in Redis: who it is, what it does, which revision it serves.
+
+    worker: a name that is new at every start; each_beat: what else is due at every beat, such as keeping the lease.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, seconds: float) -> None:
+        self.worker = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.each_beat: list[Callable[[], None]] = []
+        self._redis: Any = redis
+        self._keys = keys
+        self._milliseconds = int(seconds * 1000)
+        self._since = utcnow()
+        self._state = WorkerState.STARTING
+        self._detail = ""
+        self._revision: Callable[[], int | None] = lambda: None
+
+    def show(self, state: WorkerState, detail: str) -> None:
+        """Say what the worker does now."""
+        self._state, self._detail = state, detail
+        self._write()
+
+    def serving(self, revision: Callable[[], int | None]) -> None:
+        """Say that the worker is ready; `revision` tells which one it serves."""
+        self._revision = revision
+        self.show(WorkerState.READY, "serving")
+
+    def beat(self) -> None:
+        """Do what is due, and say again what was said last."""
+        for action in self.each_beat:
+            action()
+        self._write()
+
+    def publish(self, card: ModelCard, tokenizer: str) -> None:
+        """Put up the model's card and tokenizer; they stay when the worker goes."""
+        self._redis.mset({self._keys.card: card.model_dump_json(), self._keys.tokenizer: tokenizer})
+
+    def take_down(self) -> None:
+        """The worker goes, and its notice with it."""
+        try:
+            if not self._is_anothers():
+                self._redis.delete(self._keys.worker)
+        except RedisError:
+            log.warning("could not take down the worker's notice; it expires by itself")
+
+    def _is_anothers(self) -> bool:
+        shown = self._redis.get(self._keys.worker)
+        return bool(shown) and WorkerStatus.model_validate_json(shown).worker != self.worker
+
+    def _write(self) -> None:
+        if self._state is WorkerState.STARTING and self._is_anothers():
+            return  # standing by: the worker that serves is the one to show
+        status = WorkerStatus(
+            worker=self.worker,
+            pid=os.getpid(),
+            state=self._state,
+            detail=self._detail,
+            revision=self._revision(),
+            since=self._since,
+        )
+        self._redis.set(self._keys.worker, status.model_dump_json(), px=self._milliseconds)
+
+
+class Heartbeat(threading.Thread):
+    """Calls `beat` every few seconds; after `patience` seconds without success notes the failure and ends.
+
+    on_silence: called then.
+    """
+
+    def __init__(self, beat: Callable[[], None], every: float, patience: float, on_silence: Callable[[], None]) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._beat = beat
+        self._every = every
+        self._patience = patience
+        self._on_silence = on_silence
+        self._ended = threading.Event()
+        self.failure: BaseException | None = None
+
+    def end(self) -> None:
+        """Stop beating."""
+        self._ended.set()
+        self.join(timeout=self._every)
+
+    def run(self) -> None:
+        """The thread's life."""
+        last = time.monotonic()
+        while not self._ended.wait(self._every):
+            try:
+                self._beat()
+                last = time.monotonic()
+            except RedisError as error:
+                log.warning("the heartbeat does not reach Redis: %s", error)
+                if time.monotonic() - last > self._patience:
+                    self._give_up(error)
+            except Exception as error:  # noqa: BLE001 - a worker without a heartbeat must end
+                self._give_up(error)
+
+    def _give_up(self, error: BaseException) -> None:
+        self.failure = error
+        self._ended.set()
+        self._on_silence()

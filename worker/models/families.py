@@ -1,0 +1,44 @@
+"""The architectures that can be edited: one literal each."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from worker.errors import UnsupportedModelError
+from worker.models.family import ModelFamily
+
+
+def _llama_like(name: str) -> ModelFamily:
+    return ModelFamily(name=name, layer="model.layers.{}", mlp_out="model.layers.{}.mlp.down_proj")
+
+
+FAMILIES: Mapping[str, ModelFamily] = MappingProxyType(
+    {
+        family.name: family
+        for family in (
+            ModelFamily(name="gpt2", layer="transformer.h.{}", mlp_out="transformer.h.{}.mlp.c_proj", in_out=True),
+            ModelFamily(name="gptj", layer="transformer.h.{}", mlp_out="transformer.h.{}.mlp.fc_out"),
+            ModelFamily(name="gpt_neox", layer="gpt_neox.layers.{}", mlp_out="gpt_neox.layers.{}.mlp.dense_4h_to_h"),
+            _llama_like("llama"),
+            _llama_like("mistral"),
+            _llama_like("qwen2"),
+            _llama_like("qwen3"),
+            ModelFamily(
+                name="gemma2",
+                layer="model.layers.{}",
+                mlp_out="model.layers.{}.mlp.down_proj",
+                post_mlp="model.layers.{}.post_feedforward_layernorm",
+                attention="eager",  # scaled dot-product attention leaves out the soft cap
+            ),
+            _llama_like("phi3"),
+        )
+    }
+)
+
+
+def family_of(model_type: str) -> ModelFamily:
+    """The family of a configuration's `model_type`; raises UnsupportedModelError naming those there are."""
+    if model_type not in FAMILIES:
+        raise UnsupportedModelError(
+            f"The architecture {model_type!r} is not supported. Supported families: {', '.join(FAMILIES)}."
+        )
+    return FAMILIES[model_type]

