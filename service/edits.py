@@ -3,7 +3,7 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -109,10 +109,7 @@ class Edits:
 
     def get(self, edit_id: str, is_active: Callable[[str], bool] = lambda _: True) -> Edit:
         """One edit; `is_active` says whether an applied edit is in force at the head."""
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.hgetall(self._keys.edit(edit_id))
-        pipeline.zrank(self._keys.pending, edit_id)
-        fields, position = pipeline.execute()
+        fields, position = self._read([edit_id])
         if not fields:
             raise not_found(f"edit {edit_id!r}", "GET /edits lists all edits.")
         return _edit(edit_id, fields, position, is_active)
@@ -126,8 +123,9 @@ class Edits:
         while len(found) <= limit:
             upper = "+inf" if cursor is None else f"({cursor}"
             batch = self._redis.zrevrangebyscore(self._keys.edits, upper, "-inf", start=0, num=limit, withscores=True)
+            read = iter(self._read([edit_id for edit_id, _ in batch]))
             for edit_id, sequence in batch:
-                edit = self.get(edit_id, is_active)
+                edit = _edit(edit_id, next(read), next(read), is_active)
                 cursor = int(sequence)
                 if status is None or edit.status == status:
                     found.append(edit)
@@ -136,6 +134,13 @@ class Edits:
             if len(batch) < limit:
                 return found, None
         return found, cursor
+
+    def _read(self, edit_ids: Sequence[str]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=True)
+        for edit_id in edit_ids:
+            pipeline.hgetall(self._keys.edit(edit_id))
+            pipeline.zrank(self._keys.pending, edit_id)
+        return list(pipeline.execute())
 
     def pending(self) -> list[str]:
         """The ids of the edits that are queued or running, in the order in which they were accepted."""

@@ -19,6 +19,7 @@ from service.contracts.edits import Edit, EditPage, EditRequest, EditStatus
 from service.contracts.problem import FieldError
 from service.dependencies import EditId, IdempotencyKey, Services, WithServices
 from service.errors import ProblemError
+from service.middleware import REVISION
 
 LOOK_SECONDS = 1.0
 """How often a watched edit is read again, even if no change was announced."""
@@ -49,6 +50,8 @@ def create_edit(
     if edit.status is EditStatus.QUEUED:
         services.ring(edit_id)
     response.headers["Location"] = f"/edits/{edit_id}"
+    if notices.head is not None:
+        response.headers[REVISION] = str(notices.head)
     return notices.annotate(edit)
 
 
