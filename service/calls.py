@@ -71,7 +71,7 @@ def edit(
 
 
 def generate(
-    prompt: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="One or more prompts.")],
+    prompt: Annotated[list[str], typer.Argument(metavar="PROMPT", help="One or more prompts.")],
     before: Annotated[str, typer.Option(help="base, head, or a revision such as r3.")] = "base",
     after: Annotated[str, typer.Option(help="base, head, or a revision such as r3.")] = "head",
     max_new_tokens: Annotated[int, typer.Option()] = 32,

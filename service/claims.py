@@ -12,8 +12,8 @@ LINGER_SECONDS = 20.0
 """How long the children of a killed `up` may take to end; they hold the data directory until then."""
 
 
-class ClaimError(Exception):
-    """Something that `up` needs is taken; the message says by whom and what to do."""
+class UpError(Exception):
+    """`up` cannot start, or cannot go on; the message says why and what to do."""
 
 
 class DataDirectory:
@@ -25,10 +25,10 @@ class DataDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             self.fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ClaimError(f"The data directory {self.path} cannot be used: {error.strerror}.") from error
+            raise UpError(f"The data directory {self.path} cannot be used: {error.strerror}.") from error
         try:
             self._lock(linger)
-        except ClaimError:
+        except UpError:
             os.close(self.fd)
             raise
         os.ftruncate(self.fd, 0)
@@ -46,7 +46,7 @@ class DataDirectory:
             except BlockingIOError:
                 holder = os.pread(self.fd, 32, 0).decode().strip()
                 if _alive(holder) or time.monotonic() > deadline:
-                    raise ClaimError(_held(self.path, holder)) from None
+                    raise UpError(_held(self.path, holder)) from None
                 time.sleep(0.1)
             else:
                 return
@@ -62,10 +62,10 @@ def claim_port(host: str, port: int) -> int:
             return int(probe.getsockname()[1])
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise ClaimError(
+            raise UpError(
                 f"Port {port} on {host} is taken by another process. Stop it, or choose another port with --port."
             ) from error
-        raise ClaimError(f"The API cannot listen on {host} port {port}: {error.strerror}.") from error
+        raise UpError(f"The API cannot listen on {host} port {port}: {error.strerror}.") from error
 
 
 def _held(path: Path, holder: str) -> str:

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from service import calls, display
 from service import demo as demonstration
+from service.claims import UpError
 from service.errors import ProblemError
 from service.settings import Settings
 from service.supervisor import Stack, Supervisor
@@ -87,7 +88,7 @@ def up(
 ) -> None:
     """Start Redis (REDIS_URL, or an embedded Valkey), the API and the worker; Ctrl-C stops all three."""
     settings = Settings(model=model, data_dir=data_dir, host=host, port=port)
-    raise typer.Exit(Supervisor(Stack(settings, dtype.value, device), Console()).run())
+    Supervisor(Stack(settings, dtype.value, device), Console()).run()
 
 
 @app.command()
@@ -148,6 +149,8 @@ def main() -> None:
     """Run a command; whatever goes wrong is told in plain words, with exit code 1 (2: used wrongly)."""
     try:
         app()
+    except UpError as error:
+        _fail(str(error))
     except ProblemError as error:
         _fail(*display.describe_problem(error.problem))
     except ValidationError as error:

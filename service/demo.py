@@ -62,7 +62,7 @@ def run(server_options: Sequence[str], data_dir: Path, console: Console) -> int:
     try:
         with Client(f"http://127.0.0.1:{port}") as client:
             _wait_until_ready(client, server, log, console)
-            _show(client, console)
+            edited = _show(client, console)
     except DemoError as error:
         console.print(f"[bold red]The demo failed:[/] {escape(str(error))}")
         return 1
@@ -77,7 +77,7 @@ def run(server_options: Sequence[str], data_dir: Path, console: Console) -> int:
         console.print(f"[bold red]The demo failed:[/] the server did not stop cleanly ({server.ended}); see {log}.")
         return 1
     console.print(f"[bold green]Done[/] in {time.monotonic() - began:.0f} s; the server has stopped.\n")
-    _say_what_is_next(console)
+    _say_what_is_next(edited, data_dir, console)
     return 0
 
 
@@ -105,14 +105,15 @@ def _wait_until_ready(client: Client, server: Child, log: Path, console: Console
     )
 
 
-def _show(client: Client, console: Console) -> None:
+def _show(client: Client, console: Console) -> int:
+    """The main job; returns the revision that has all the edits."""
     start = client.model().revision
     for number, fact in enumerate(FACTS, start=1):
         console.rule(f"[bold]Edit {number} of {len(FACTS)}:[/] {fact.subject}, {fact.target_true} → {fact.target_new}")
         edit, outcome = _write(client, fact, console)
         _compare(client, edit, outcome, console)
     console.rule("[bold]Roll back[/]")
-    wanted = client.revision(start).checksum
+    edited, wanted = client.model().revision, client.revision(start).checksum
     made = client.rollback(start)
     console.print(
         f"POST /rollback to r{start} made r{made.revision}: {len(made.active)} edits in force", highlight=False
@@ -121,6 +122,7 @@ def _show(client: Client, console: Console) -> None:
     if made.checksum != wanted:
         raise DemoError(f"the checksum of r{made.revision} is not that of r{start}")
     console.print("Every bit of the weights is as before.\n")
+    return edited
 
 
 def _write(client: Client, fact: EditRequest, console: Console) -> tuple[Edit, Outcome]:
@@ -160,13 +162,15 @@ def _tail(log: Path, lines: int = 12) -> str:
     return ""
 
 
-def _say_what_is_next(console: Console) -> None:
-    console.print("Next: keep the same stack running with\n\n    make serve\n\nand ask it, from another terminal,\n")
+def _say_what_is_next(edited: int, data_dir: Path, console: Console) -> None:
+    arguments = "" if data_dir == Path(".palimpsest") else f" ARGS='--data-dir {data_dir}'"
     console.print(
-        "    curl -G http://127.0.0.1:8000/generate --data-urlencode "
-        "'prompt=The Eiffel Tower is located in the city of'\n",
+        f"Next: start the same stack, and leave it running:\n\n    make serve{arguments}\n\n"
+        f"The edited state, r{edited}, can still be read beside the base:\n\n"
+        f"    curl -G http://127.0.0.1:8000/generate -d after=r{edited} "
+        f"--data-urlencode 'prompt={FACTS[-1].prompt}'\n\n"
+        "All the calls: http://127.0.0.1:8000/docs",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-    console.print("or read http://127.0.0.1:8000/docs", highlight=False)

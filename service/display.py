@@ -15,7 +15,7 @@ from service.contracts.problem import Problem
 from service.contracts.revisions import Revision
 from service.contracts.scores import PromptScore
 
-SHOWN_SCORES = ("ES", "PS", "NS", "EA", "PA", "NA", "rewrite_acc", "rephrase_acc", "neighborhood_acc")
+SHOWN_SCORES = (("ES", "PS", "NS", "EA", "PA", "NA"), ("rewrite_acc", "rephrase_acc", "neighborhood_acc"))
 
 
 def describe_problem(problem: Problem) -> Iterable[str]:
@@ -68,15 +68,15 @@ def fact_table(edit: Edit, outcome: Outcome, texts: dict[str, tuple[str, str]], 
 def score_lines(outcome: Outcome) -> RenderableType:
     """The summary scores before and after, and the seconds of each phase."""
     before, after = outcome.metrics.before.summary, outcome.metrics.after.summary
-    scores = Text("scores   ", style="dim")
-    for name in SHOWN_SCORES:
-        old, new = getattr(before, name), getattr(after, name)
-        if new is not None:
-            scores.append(f"{name} ", style="bold").append(f"{_short(old)} → {_short(new)}   ", style="default")
-    timings = Text("seconds  ", style="dim")
-    for phase, seconds in outcome.timings.items():
-        timings.append(f"{phase} ", style="bold").append(f"{seconds:.1f}   ", style="default")
-    return Group(scores, timings)
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(style="dim")
+    grid.add_column()
+    for label, names in zip(("scores", ""), SHOWN_SCORES, strict=True):
+        known = [(name, getattr(before, name), getattr(after, name)) for name in names]
+        shown = (f"[bold]{name}[/] {_short(old)} → {_short(new)}" for name, old, new in known if new is not None)
+        grid.add_row(label, "   ".join(shown))
+    grid.add_row("seconds", "   ".join(f"[bold]{name}[/] {value:.1f}" for name, value in outcome.timings.items()))
+    return grid
 
 
 def status_view(status: ModelStatus, revisions: Iterable[Revision], edits: Iterable[Edit]) -> RenderableType:
@@ -151,23 +151,27 @@ def _numbers(progress: EditProgress) -> str:
 
 
 def _side(text: str, score: PromptScore, edit: Edit) -> Text:
-    shown = Text(text.strip())
-    for target, target_score in (
-        (edit.request.target_new, score.target_new),
-        (edit.request.target_true, score.target_true),
-    ):
+    shown = _one_line(text)
+    request = edit.request
+    for target, target_score in ((request.target_new, score.target_new), (request.target_true, score.target_true)):
         if target_score is not None:
-            shown.append(f"\np({target}) = {_probability(target_score.probability)}", style="cyan")
+            shown.append(f"\np={_probability(target_score.probability)} {target}", style="cyan")
     return shown
 
 
+def _one_line(text: str) -> Text:
+    """A continuation on one line; that it is empty is said."""
+    line = " ".join(text.split())
+    return Text(line) if line else Text("(ends at once)", style="dim")
+
+
 def _continuation(tokens: tuple[str, ...], text: str, parts_at: int | None, style: str) -> Text:
-    if parts_at is None:
-        return Text(text.strip())
-    same = "".join(tokens[:parts_at])
-    if not text.startswith(same):  # the tokens do not spell the text, as with bytes of one character
+    same = "" if parts_at is None else "".join(tokens[:parts_at])
+    if parts_at is None or not text.strip():
+        return _one_line(text)
+    if not text.startswith(same):  # the tokens do not spell the text, as with parts of one character
         return Text(text.strip(), style=style)
-    return Text(same.lstrip()).append(text[len(same) :].rstrip(), style=style)
+    return Text(same.lstrip()).append((text[len(same) :] if same.strip() else text.lstrip()).rstrip(), style=style)
 
 
 def _probability(value: float) -> str:

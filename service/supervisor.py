@@ -4,17 +4,18 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 
 from service.children import Child
-from service.claims import ClaimError, DataDirectory, claim_port
+from service.claims import DataDirectory, UpError, claim_port
 from service.client import Client
-from service.embedded import EmbeddedError, EmbeddedRedis
+from service.embedded import EmbeddedRedis
 from service.errors import ProblemError
 from service.settings import Settings
 
@@ -51,24 +52,17 @@ class Supervisor:
         self._signals: list[int] = []
         self._redis: EmbeddedRedis | None = None
         self._children: list[Child] = []
-        self._state = ""
         self._ready = False
         self._began = time.monotonic()
 
-    def run(self) -> int:
-        """Run until a signal (exit code 0) or until a child ends by itself (1). Nothing is left running."""
+    def run(self) -> None:
+        """Run until a signal; raises UpError if it cannot start or a child ends by itself. Leaves nothing running."""
         with self._signals_noted():
-            try:
-                directory, port = _claim(self._stack.settings)
-            except ClaimError as error:
-                self._console.print(str(error), style="red", markup=False)
-                return 1
+            directory, port = _claim(self._stack.settings)
             try:
                 self._start(directory, port)
-                return self._watch(Client(self._url(port), timeout=2.0))
-            except (ClaimError, EmbeddedError) as error:
-                self._console.print(str(error), style="red", markup=False)
-                return 1
+                with Client(self._url(port), timeout=2.0) as client:
+                    self._watch(client)
             finally:
                 self._stop()
                 directory.release()
@@ -94,50 +88,46 @@ class Supervisor:
             if not self._signals:
                 self._children.append(Child(name, command, env=env, keep=(directory.fd,)))
 
-    def _watch(self, client: Client) -> int:
-        with client:
-            while not self._signals:
-                for child in [*self._children, *([self._redis.child] if self._redis else [])]:
-                    if child.ended:
-                        self._console.print(
-                            f"The {child.name} ended by itself ({child.ended}); stopping the others.", style="red"
-                        )
-                        return 1
-                if not self._ready:
-                    self._announce(client)
-                time.sleep(POLL_SECONDS)
-        return 0
+    def _watch(self, client: Client) -> None:
+        while not self._signals:
+            for child in self._everything():
+                if child.ended:
+                    self._console.print(f"The {child.name} ended; stopping the others …", style="red")
+                    raise UpError(f"The {child.name} ended by itself ({child.ended}), so the others were stopped.")
+            if not self._ready:
+                self._announce(client)
+            time.sleep(POLL_SECONDS)
+
+    def _everything(self) -> list[Child]:
+        return [*self._children, self._redis.child] if self._redis else self._children
 
     def _announce(self, client: Client) -> None:
-        try:
+        with suppress(ProblemError, httpx.TransportError):
             client.ready()
             status = client.model()
-        except ProblemError as error:
-            if error.problem.detail != self._state:
-                self._state = error.problem.detail
-                self._console.print(f"  {self._elapsed():5.1f} s  {self._state}", style="dim", markup=False)
-        except httpx.TransportError:
-            return
-        else:
             self._ready = True
             card = status.card
             self._console.print(
-                f"[bold green]ready[/]  {card.name} ({card.dtype} on {card.device}), "
-                f"revision r{status.revision}, after {self._elapsed():.1f} s"
+                f"[bold green]ready[/]     {escape(card.name)} ({card.dtype} on {card.device}), "
+                f"revision r{status.revision}, after {time.monotonic() - self._began:.1f} s",
+                soft_wrap=True,
             )
 
     def _stop(self) -> None:
-        """API and worker first, together; Redis last, so that both can still note what they put down."""
+        """API and worker first, together; Redis last, so that both can still note what they put down.
+
+        One more signal, and nobody is waited for.
+        """
+        heeded = 1 if self._signals else 0
         if self._signals:
             self._console.print("stopping …")
         patience = {"API": API_SECONDS, "worker": WORKER_SECONDS}
-        asked = len(self._signals)
         began = time.monotonic()
         for child in self._children:
             child.interrupt()
         for child in self._children:
             left = patience[child.name] - (time.monotonic() - began)
-            if not child.wait(left, impatient=lambda: len(self._signals) > max(asked, 1)):
+            if not child.wait(left, impatient=lambda: len(self._signals) > heeded):
                 self._console.print(f"The {child.name} did not stop in time and was killed.", style="yellow")
         if self._redis:
             self._redis.child.interrupt()
@@ -174,9 +164,6 @@ class Supervisor:
     def _url(self, port: int) -> str:
         return local_url(self._stack.settings.host, port)
 
-    def _elapsed(self) -> float:
-        return time.monotonic() - self._began
-
 
 def local_url(host: str, port: int) -> str:
     """Where this machine reaches a server that listens on `host`."""
@@ -190,15 +177,15 @@ def _claim(settings: Settings) -> tuple[DataDirectory, int]:
     port, directory = 0, None
     try:
         directory = DataDirectory(settings.data_dir)
-    except ClaimError as error:
+    except UpError as error:
         taken.append(str(error))
     try:
         port = claim_port(settings.host, settings.port)
-    except ClaimError as error:
+    except UpError as error:
         taken.append(str(error))
     if directory is None:
-        raise ClaimError("\n".join(taken))
+        raise UpError("\n".join(taken))
     if taken:
         directory.release()
-        raise ClaimError("\n".join(taken))
+        raise UpError("\n".join(taken))
     return directory, port
