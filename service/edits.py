@@ -46,7 +46,7 @@ else
   redis.call('ZREM', KEYS[2], ARGV[1])
 end
 redis.call('PUBLISH', KEYS[3], ARGV[3])
-return ARGV[3]
+return 'ok'
 """
 
 # KEYS: edit, pending, channel; ARGV: id, now. A queued edit ends at once, a running one is asked to.
@@ -187,7 +187,7 @@ class Edits:
     ) -> bool:
         keys = [self._keys.edit(edit_id), self._keys.pending, self._keys.edit_channel(edit_id)]
         flat = [part for pair in fields.items() for part in pair]
-        return str(self._move(keys=keys, args=[edit_id, ",".join(allowed), status.value, *flat])) == status.value
+        return bool(self._move(keys=keys, args=[edit_id, ",".join(allowed), status.value, *flat]) == "ok")
 
     def _moved_without_attempt(self, edit_id: str, fields: Mapping[str, str]) -> None:
         pipeline = self._redis.pipeline(transaction=True)
