@@ -114,6 +114,7 @@ class EditProgressBar:
             TimeElapsedColumn(),
             console=console,
             transient=True,
+            disable=not console.is_terminal,
         )
         self._task = self._bar.add_task(label, total=None, numbers="")
         self._label = label

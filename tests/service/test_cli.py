@@ -1,0 +1,210 @@
+"""The command line: what it prints, where, and with which exit code."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx
+import pytest
+
+from service import cli
+from service.contracts.edits import Edit, EditStatus
+from service.contracts.generate import GenerateAnswer
+from service.contracts.model import ModelStatus
+from service.contracts.revisions import Revision
+from service.errors import ProblemError
+from tests.service.stand_in import EIFFEL, StandIn
+
+Run = Callable[..., tuple[int, str, str]]
+
+EDIT = ("edit", EIFFEL["prompt"], "--subject", EIFFEL["subject"], "--target-new", EIFFEL["target_new"])
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command; returns exit code, output and error output."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["palimpsest", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def ask(run: Run, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command against the running API."""
+    monkeypatch.setenv("PALIMPSEST_URL", str(http.base_url))
+    return run
+
+
+@pytest.fixture
+def busy(worker: StandIn) -> Iterator[Callable[[Callable[[str], Any]], None]]:
+    """Lets the worker's stand-in do something with each edit that comes, in a thread."""
+    stop = threading.Event()
+    threads: list[threading.Thread] = []
+
+    def watch(act: Callable[[str], Any]) -> None:
+        while not stop.wait(0.02):
+            for edit_id in worker.edits.pending():
+                act(edit_id)
+
+    def begin(act: Callable[[str], Any]) -> None:
+        threads.append(threading.Thread(target=watch, args=(act,)))
+        threads[-1].start()
+
+    yield begin
+    stop.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_edit_follows_the_edit_and_shows_both_sides(ask: Run, worker: StandIn, busy: Callable[..., None]) -> None:
+    busy(worker.apply)
+    code, output, _ = ask(*EDIT)
+    assert code == 0
+    assert "before" in output
+    assert "after" in output
+    assert "p=0.500 Rome" in output
+    assert "EA 1.00 → 1.00" in output
+    assert "is applied, and made revision r1" in output
+
+
+def test_edit_as_json(ask: Run, worker: StandIn, busy: Callable[..., None]) -> None:
+    busy(worker.apply)
+    code, output, _ = ask(*EDIT, "--target-true", "Paris", "--paraphrase", "a", "--paraphrase", "b", "--json")
+    edit = Edit.model_validate_json(output)
+    assert code == 0
+    assert edit.revision == 1
+    assert edit.request.target_true == "Paris"
+    assert edit.request.paraphrases == ("a", "b")
+
+
+def test_edit_sends_hyperparameters_as_json_values(ask: Run) -> None:
+    code, output, _ = ask(*EDIT, "--no-wait", "--json", "--hparam", "v_lr=0.1", "--hparam", "layers=[5]")
+    edit = Edit.model_validate_json(output)
+    assert code == 0
+    assert edit.status is EditStatus.QUEUED
+    assert edit.request.hparams == {"v_lr": 0.1, "layers": [5]}
+    assert edit.notice is not None
+
+
+def test_an_edit_that_fails_says_why(ask: Run, worker: StandIn, busy: Callable[..., None]) -> None:
+    problem = ProblemError(422, "no-such-token", "The subject has no tokens.").problem
+    busy(lambda edit_id: worker.edits.end(edit_id, EditStatus.FAILED, problem))
+    code, output, errors = ask(*EDIT)
+    assert code == 1
+    assert "is failed" in output
+    assert errors == "The subject has no tokens.\n"
+
+
+@pytest.mark.usefixtures("worker")
+def test_generate_shows_both_sides(ask: Run) -> None:
+    code, output, _ = ask("generate", "The [bold] tower", "is", "--before", "r0")
+    assert code == 0
+    assert "before: r0 (r0)" in output
+    assert "The [bold] tower" in output
+    assert "at head" in output
+    code, output, _ = ask("generate", "is", "--seed", "7", "--json")
+    assert GenerateAnswer.model_validate_json(output).seed == 7
+
+
+def test_rollback(ask: Run, worker: StandIn) -> None:
+    code, output, _ = ask("rollback", "r0")
+    assert code == 0
+    assert "r1 is the head: 0 edits in force, as in r0" in output
+    assert "checksum c1" in output
+    code, output, _ = ask("rollback", "0", "--json")
+    assert Revision.model_validate_json(output).revision == 2
+    assert len(worker.asked) == 2
+
+
+def test_status(ask: Run, worker: StandIn) -> None:
+    ask(*EDIT, "--no-wait")
+    worker.apply(worker.edits.pending()[0])
+    code, output, _ = ask("status")
+    assert code == 0
+    for part in ("test-model", "ready: stands in", "r1", EIFFEL["prompt"], "applied"):
+        assert part in output
+    code, output, _ = ask("status", "--json")
+    assert ModelStatus.model_validate_json(output).revision == 1
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_problem_names_the_fields_on_stderr(ask: Run) -> None:
+    code, output, errors = ask(*EDIT, "--hparam", "v_lr=fast", "--hparam", "speed=1")
+    assert (code, output) == (1, "")
+    assert "hparams.v_lr" in errors
+    assert "speed" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("edit", "x", "--subject", "y", "--target-new", "z"), "subject: must occur in the prompt"),
+        (("rollback", "minus one"), "to: must be a revision such as 3 or r3"),
+        (("generate", "x", "--after", "tomorrow"), "after: must be base, head, or a revision"),
+        (("status", "--url", "http://127.0.0.1:1"), "no server at http://127.0.0.1:1; start one with: palimpsest up"),
+        (("status", "--url", "nowhere"), "The server cannot be reached"),
+        (("api",), "REDIS_URL is not set"),
+        (("worker",), "REDIS_URL is not set"),
+    ],
+)
+def test_what_cannot_be_done_is_said_plainly(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    code, output, errors = run(*arguments)
+    assert (code, output) == (1, "")
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("edit", "x"),
+        ("edit", "x", "--subject", "x", "--target-new", "z", "--hparam", "oops"),
+        ("up", "--port", "99999"),
+        ("up", "--device", "tpu"),
+        ("up", "--dtype", "int3"),
+        ("fly",),
+    ],
+)
+def test_wrong_usage_has_exit_code_2(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments)[0] == 2
+
+
+def test_worker_becomes_the_worker(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environ = {**os.environ, "REDIS_URL": "redis://127.0.0.1:1"}
+    became: list[list[str]] = []
+
+    def become(_: str, command: list[str]) -> NoReturn:
+        became.append(command)
+        raise SystemExit
+
+    monkeypatch.setattr(os, "environ", environ)
+    monkeypatch.setattr(os, "execv", become)
+    assert run("worker", "--model", f"{tmp_path}/", "--dtype", "float16")[0] == 0
+    assert became == [[sys.executable, "-m", "worker"]]
+    assert environ["PALIMPSEST_MODEL"] == str(tmp_path)
+    assert (environ["PALIMPSEST_DTYPE"], environ["PALIMPSEST_DEVICE"]) == ("float16", "auto")
+
+
+def test_client_commands_start_without_the_web_framework_or_torch() -> None:
+    code = (
+        "import sys, json, service.cli; "
+        "print(json.dumps([m for m in ('fastapi', 'uvicorn', 'torch', 'worker') if m in sys.modules]))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, cwd=Path(cli.__file__).parents[1]
+    )
+    assert json.loads(answer.stdout) == []

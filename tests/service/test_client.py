@@ -1,0 +1,132 @@
+"""The client against a running API: what it returns, what it raises, how it follows an edit."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from service import client as client_module
+from service.client import Client, parse_events
+from service.contracts.edits import EditRequest, EditStatus
+from service.contracts.generate import GenerateRequest
+from service.contracts.model import WorkerState
+from service.contracts.revisions import RevisionKind
+from service.errors import ProblemError
+from tests.service.stand_in import EIFFEL, StandIn
+
+REQUEST = EditRequest.model_validate(EIFFEL)
+
+
+@pytest.fixture
+def client(http: httpx.Client) -> Iterator[Client]:
+    """A client of the running API."""
+    with Client(str(http.base_url)) as client:
+        yield client
+
+
+def answering(*answers: Callable[[], httpx.Response]) -> Client:
+    """A client whose requests get these answers, one after the other."""
+    left = iter(answers)
+    client = Client("http://test")
+    client._http = httpx.Client(base_url="http://test", transport=httpx.MockTransport(lambda _: next(left)()))
+    return client
+
+
+def test_every_call_returns_its_contract(client: Client, worker: StandIn) -> None:
+    queued = client.submit(REQUEST, idempotency_key="once")
+    assert client.submit(REQUEST, idempotency_key="once") == queued
+    assert queued.status is EditStatus.QUEUED
+    assert queued.request == REQUEST
+    worker.apply(queued.id)
+    applied = client.edit(queued.id)
+    assert (applied.status, applied.revision) == (EditStatus.APPLIED, 1)
+    assert client.edits(limit=1).edits == (applied,)
+    assert client.ready().revision == 1
+    assert client.model().card.name == "test-model"
+    assert client.methods().methods[0].name == "rome"
+    answer = client.generate(GenerateRequest(prompt=("a", "b"), max_new_tokens=3))
+    assert [result.prompt for result in answer.results] == ["a", "b"]
+    rolled = client.rollback(0)
+    assert (rolled.kind, rolled.to, rolled.active) == (RevisionKind.ROLLBACK, 0, ())
+    assert client.revision(2) == rolled
+    assert [revision.revision for revision in client.revisions(limit=2).revisions] == [2, 1]
+
+
+def test_cancel(client: Client) -> None:
+    assert client.cancel(client.submit(REQUEST).id).status is EditStatus.CANCELLED
+
+
+def test_events_follow_an_edit_to_its_end(client: Client, worker: StandIn) -> None:
+    queued = client.submit(REQUEST)
+    threading.Timer(0.2, worker.apply, [queued.id]).start()
+    statuses = [edit.status for edit in client.events(queued.id)]
+    assert statuses[0] is EditStatus.QUEUED
+    assert statuses[-1] is EditStatus.APPLIED
+
+
+def test_a_problem_is_raised_as_it_came(client: Client, worker: StandIn) -> None:
+    with pytest.raises(ProblemError) as raised:
+        client.submit(REQUEST.model_copy(update={"method": "magic"}))
+    problem = raised.value.problem
+    assert problem.status == 422
+    assert problem.type == "urn:palimpsest:problem:unknown-method"
+    assert problem.errors[0].field == "method"
+    worker.heartbeat(WorkerState.STARTING)
+    with pytest.raises(ProblemError, match="starting"):
+        client.ready()
+
+
+def test_the_events_of_an_unknown_edit_are_a_problem(client: Client) -> None:
+    with pytest.raises(ProblemError, match="no edit"):
+        next(client.events("no-such-edit"))
+
+
+@pytest.mark.parametrize(
+    "answer", [httpx.Response(502, text="<html>bad gateway</html>"), httpx.Response(200, json={"hello": "world"})]
+)
+def test_another_server_is_recognised(answer: httpx.Response) -> None:
+    with pytest.raises(ProblemError, match=r"http://test/model answered .* not as this version"):
+        answering(lambda: answer).model()
+
+
+def test_a_broken_stream_is_opened_again(client: Client, worker: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "REOPEN_SECONDS", 0.0)
+    queued = client.submit(REQUEST)
+    worker.apply(queued.id)
+    applied = client.edit(queued.id)
+
+    def broken() -> httpx.Response:
+        raise httpx.ReadError("reset")
+
+    def stream(text: str) -> Callable[[], httpx.Response]:
+        return lambda: httpx.Response(200, text=text)
+
+    first = f"event: queued\ndata: {queued.model_dump_json()}\n\ndata: {{cut"
+    last = f"data: {applied.model_dump_json()}\n\n"
+    again = answering(stream(first), broken, stream(""), stream(last))
+    assert list(again.events(queued.id)) == [queued, applied]
+
+
+def test_a_server_that_stays_away_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "REOPEN_SECONDS", 0.0)
+
+    def away() -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with pytest.raises(httpx.ConnectError):
+        next(answering(*[away] * (client_module.REOPEN_ATTEMPTS + 1)).events("x"))
+
+
+@pytest.mark.parametrize(
+    ("text", "events"),
+    [
+        ("data: a\n\ndata: b\n\n", ["a", "b"]),
+        ("event: x\nid: 1\ndata:a\n\n", ["a"]),
+        ("data: a\ndata: b\n\n", ["a\nb"]),
+        (": ping\n\n\n\ndata: a\n\n", ["a"]),
+        ("data: a\n", []),
+    ],
+)
+def test_parse_events(text: str, events: list[str]) -> None:
+    assert list(parse_events(text.splitlines())) == events
