@@ -1,5 +1,6 @@
 """The HTTP API as an ASGI application."""
 
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -38,17 +39,21 @@ MAX_WAITING = 1000
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The application; it connects to `settings.redis_url` when it is started."""
+    """The application; it connects to `settings.redis_url` when it is started.
+
+    Whoever runs it sets the event `app.state.stopping` before it waits for open requests to end.
+    """
     if settings.redis_url is None:
         raise ValueError("the API needs a Redis: set REDIS_URL, or let `palimpsest up` start an embedded one")
     routers = (edits.router, generate.router, revisions.router, model.router)
     resources = {route.path.split("/")[1] for router in routers for route in router.routes if isinstance(route, Route)}
+    stopping = threading.Event()
     app = FastAPIOffline(
         redoc_url=None,
         title="Palimpsest",
         version=_version(),
         description=DESCRIPTION,
-        lifespan=_lifespan(settings, settings.redis_url),
+        lifespan=_lifespan(settings, settings.redis_url, stopping),
         middleware=[
             Middleware(RequestContext, resources=resources),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
@@ -57,6 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         responses={"4XX": _problem("The request is at fault."), "5XX": _problem("The service is at fault, or busy.")},
         separate_input_output_schemas=False,
     )
+    app.state.stopping = stopping
     for router in (*routers, health.router):
         app.include_router(router)
     return app
@@ -74,7 +80,7 @@ def _problem(description: str) -> dict[str, Any]:
     return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
-def _lifespan(settings: Settings, redis_url: str) -> Callable[[FastAPI], Any]:
+def _lifespan(settings: Settings, redis_url: str, stopping: threading.Event) -> Callable[[FastAPI], Any]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
         times: dict[str, Any] = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
@@ -88,19 +94,22 @@ def _lifespan(settings: Settings, redis_url: str) -> Callable[[FastAPI], Any]:
             async with AsyncRedis.from_url(
                 redis_url, decode_responses=True, retry=async_retry, max_connections=MAX_WAITING, **times
             ) as async_redis:
-                yield {"services": _services(settings, redis, raw_redis, async_redis)}
+                yield {"services": _services(settings, redis, raw_redis, async_redis, stopping)}
 
     return lifespan
 
 
-def _services(settings: Settings, redis: Redis, raw_redis: Redis, async_redis: AsyncRedis) -> Services:
+def _services(
+    settings: Settings, redis: Redis, raw_redis: Redis, async_redis: AsyncRedis, stopping: threading.Event
+) -> Services:
     keys = settings.keys
     return Services(
         keys=keys,
         edits=Edits(redis, keys),
         ledger=Ledger(redis, keys),
         board=Board(redis, keys),
-        lane=Lane(async_redis, keys, settings.generate_timeout),
+        lane=Lane(async_redis, keys, settings.generate_timeout, stopping),
         ring=partial(ring, open_queue(raw_redis, keys)),
         async_redis=async_redis,
+        stopping=stopping,
     )

@@ -1,6 +1,7 @@
 """What a route may ask for in its signature."""
 
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -28,6 +29,7 @@ class Services:
     lane: Lane
     ring: Callable[[str], None]
     async_redis: AsyncRedis
+    stopping: threading.Event
 
     async def head(self) -> int | None:
         """The newest revision; None while the ledger is empty."""

@@ -1,6 +1,7 @@
 """Asks a worker through the generation stream, and waits for its answer."""
 
 import secrets
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,10 +22,11 @@ LOOK_UP_SECONDS = 1.0
 class Lane:
     """The short way to the worker: requests that it answers between two steps of an edit."""
 
-    def __init__(self, redis: Redis, keys: Keys, timeout: float) -> None:
+    def __init__(self, redis: Redis, keys: Keys, timeout: float, stopping: threading.Event) -> None:
         self._redis: Any = redis
         self._keys = keys
         self._timeout = timeout
+        self._stopping = stopping
 
     async def ask(
         self, body: GenerateRequest | RollbackRequest, client_gone: Callable[[], Awaitable[bool]]
@@ -52,6 +54,8 @@ class Lane:
                 raise no_worker(self._keys.model, "it went away before it answered. Try again.")
             if await client_gone():
                 raise ClientDisconnect
+            if self._stopping.is_set():
+                raise ProblemError(503, "stopping", "The service is stopping. Try again soon.", retry_after=5)
         raise ProblemError(
             504,
             "no-answer",

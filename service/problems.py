@@ -67,9 +67,10 @@ def _http(error: HTTPException) -> ProblemError:
             return ProblemError(405, "method-not-allowed", "This path takes other methods; GET /docs shows them.")
         case HTTPStatus.BAD_REQUEST:
             return _not_json("it cannot be read")
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return ProblemError(413, "body-too-large", error.detail)
         case status:
-            name = HTTPStatus(status).phrase.lower().replace(" ", "-")
-            return ProblemError(status, name, error.detail)
+            return ProblemError(status, f"http-{status}", error.detail)
 
 
 def _not_json(why: str) -> ProblemError:

@@ -11,7 +11,10 @@ from service.contracts.base import Contract, RevisionName, RevisionNumber, Text
 class GenerateRequest(Contract):
     """`GET /generate` and `POST /generate`: continue prompts under two revisions."""
 
-    prompt: Annotated[tuple[Text, ...], Field(min_length=1, max_length=16)]
+    prompt: Annotated[
+        tuple[Text, ...],
+        Field(min_length=1, max_length=16, examples=[["The Eiffel Tower is located in the city of"]]),
+    ]
     before: RevisionName = "base"
     after: RevisionName = "head"
     max_new_tokens: Annotated[int, Field(ge=1, le=512)] = 32

@@ -48,4 +48,4 @@ class RevisionPage(Contract):
 class RollbackRequest(Contract):
     """`POST /rollback`: make a new revision with the active edits of an old one."""
 
-    to: RevisionNumber
+    to: Annotated[RevisionNumber, Field(examples=[0])]

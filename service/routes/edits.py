@@ -98,7 +98,7 @@ async def watch_edit(
     """
     shown: Edit | None = None
     with contextlib.suppress(RedisError):
-        while shown is None or not shown.status.ended:
+        while not services.stopping.is_set() and (shown is None or not shown.status.ended):
             edit = await run_in_threadpool(get_edit, edit.id, services)
             if edit != shown:
                 yield ServerSentEvent(data=edit, event=edit.status)

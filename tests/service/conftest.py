@@ -7,11 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 from redis import Redis
 
-from service.app import create_app
 from service.keys import Keys
+from service.server import make_server
 from service.settings import Settings
 from tests.service.stand_in import StandIn
 
@@ -20,10 +19,7 @@ MODEL = "test-model"
 
 def serve(settings: Settings) -> Iterator[str]:
     """Run the API under uvicorn in a thread; yields its URL."""
-    config = uvicorn.Config(
-        create_app(settings), host="127.0.0.1", port=0, log_level="warning", ws="none", timeout_graceful_shutdown=2
-    )
-    server = uvicorn.Server(config)
+    server = make_server(settings)
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -40,7 +36,7 @@ def serve(settings: Settings) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def server_url(valkey_url: str) -> Iterator[str]:
     """URL of the API that all tests share."""
-    yield from serve(Settings(model=MODEL, redis_url=valkey_url, generate_timeout=2, max_body_bytes=200_000))
+    yield from serve(Settings(model=MODEL, port=0, redis_url=valkey_url, generate_timeout=2, max_body_bytes=200_000))
 
 
 @pytest.fixture(scope="session")

@@ -126,6 +126,7 @@ def test_a_body_beyond_the_limit(http: httpx.Client, contents: Contents, chunked
     answer = http.post("/edits", content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
     assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["type"].endswith(":body-too-large")
     assert "200000 bytes" in answer.json()["detail"]
     assert time.monotonic() - begin < 2
     assert contents() == {}

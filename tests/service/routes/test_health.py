@@ -51,7 +51,7 @@ def test_ready_while_the_worker_is_behind(http: httpx.Client, worker: StandIn) -
 
 
 def test_without_redis(keys: Keys, free_port: Callable[[], int]) -> None:
-    for url in serve(Settings(model=keys.model, redis_url=f"redis://127.0.0.1:{free_port()}")):
+    for url in serve(Settings(model=keys.model, port=0, redis_url=f"redis://127.0.0.1:{free_port()}")):
         with httpx.Client(base_url=url) as http:
             assert http.get("/health").status_code == 200
             for path in ("/ready", "/edits", "/revisions", "/model", "/generate?prompt=a"):
