@@ -19,9 +19,6 @@ from service.errors import ProblemError
 from service.settings import Settings
 from service.supervisor import Stack, Supervisor
 
-GRACEFUL_SECONDS = 3
-"""How long the API lets open requests end before it stops."""
-
 app = typer.Typer(
     help="Palimpsest: edit what a language model knows, see before and after, roll back.",
     no_args_is_help=True,
@@ -96,22 +93,11 @@ def api(
     model: ModelOption = MODEL, data_dir: DataOption = DATA, host: HostOption = HOST, port: PortOption = PORT
 ) -> None:
     """Start the API alone, beside a Redis (REDIS_URL) and a worker that run elsewhere."""
-    import uvicorn  # noqa: PLC0415 - the client commands start without the web framework
-
-    from service.app import create_app  # noqa: PLC0415
-
     settings = Settings(model=model, data_dir=data_dir, host=host, port=port)
     _require_redis(settings)
-    uvicorn.run(
-        create_app(settings),
-        host=host,
-        port=port,
-        lifespan="on",
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=GRACEFUL_SECONDS,
-    )
+    from service.server import make_server  # noqa: PLC0415 - the client commands start without the web framework
+
+    make_server(settings).run()
 
 
 @app.command()

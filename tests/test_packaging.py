@@ -1,0 +1,187 @@
+"""What the project is shipped with: pinned packages, import rules, images, the compose file, CI."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+SHARED = {"checks", "contracts", "edits", "errors", "keys", "ledger", "queue"}
+
+
+def pins() -> dict[str, Requirement]:
+    """The pins by canonical name."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    requirements = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(requirement.name): requirement for requirement in requirements}
+
+
+def required() -> Iterator[Requirement]:
+    """Everything that the project and its extras require here, and what that requires."""
+    project = PROJECT["project"]
+    texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
+    waiting = [Requirement(text) for text in texts]
+    seen: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        yield requirement
+        for text in distribution(requirement.name).requires or ():
+            child = Requirement(text)
+            extras = requirement.extras or {""}
+            if child.marker is None or any(child.marker.evaluate({"extra": extra}) for extra in extras):
+                waiting.append(child)
+
+
+def test_every_dependency_is_pinned_at_the_version_in_use() -> None:
+    known = pins()
+    for requirement in required():
+        pin = known.get(canonicalize_name(requirement.name))
+        assert pin is not None, f"{requirement.name} is not in constraints.txt"
+        installed = distribution(requirement.name).version
+        assert pin.specifier.contains(installed), f"{pin} is pinned, {installed} is installed: make setup"
+
+
+def test_pins_are_exact_and_name_no_place() -> None:
+    for pin in pins().values():
+        assert re.fullmatch(r"==[\w.]+", str(pin.specifier)), pin
+        assert pin.url is None
+
+
+def test_build_backend_is_pinned() -> None:
+    for text in PROJECT["build-system"]["requires"]:
+        requirement = Requirement(text)
+        assert requirement.specifier == pins()[canonicalize_name(requirement.name)].specifier
+
+
+def test_import_rules_hold() -> None:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout
+
+
+def test_every_module_of_the_service_is_shared_with_the_worker_or_kept_from_it() -> None:
+    contracts = {contract["id"]: contract for contract in PROJECT["tool"]["importlinter"]["contracts"]}
+    kept = {name.removeprefix("service.") for name in contracts["shared"]["forbidden_modules"]}
+    modules = {path.stem for path in (ROOT / "service").glob("*.py")} - {"__init__"}
+    packages = {path.parent.name for path in (ROOT / "service").glob("*/__init__.py")}
+    assert SHARED | kept == modules | packages
+    assert not SHARED & kept
+
+
+class ComposeLoader(yaml.SafeLoader):
+    """Reads compose's own tags as what they stand before."""
+
+
+ComposeLoader.add_constructor("!reset", lambda _, node: dict(node.value))
+
+
+def compose(name: str) -> dict[str, Any]:
+    """A compose file, parsed."""
+    loaded: dict[str, Any] = yaml.load((ROOT / name).read_text(), Loader=ComposeLoader)  # noqa: S506 - a SafeLoader
+    return loaded
+
+
+def test_compose_starts_three_healthy_services_in_order() -> None:
+    services = compose("docker-compose.yml")["services"]
+    assert set(services) == {"redis", "api", "worker"}
+    for name, service in services.items():
+        assert service["healthcheck"]["test"], name
+        assert service["stop_grace_period"], name
+    for name in ("api", "worker"):
+        assert services[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
+        assert services[name]["environment"]["REDIS_URL"].startswith("redis://:${REDIS_PASSWORD:?")
+
+
+def test_compose_keeps_redis_inside_and_its_writes_safe() -> None:
+    redis = compose("docker-compose.yml")["services"]["redis"]
+    command = redis["command"][-1]
+    assert "ports" not in redis
+    for option in ("--requirepass", "--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"):
+        assert option in command
+
+
+def test_compose_gives_the_worker_a_gpu_and_a_volume() -> None:
+    loaded = compose("docker-compose.yml")
+    worker = loaded["services"]["worker"]
+    (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
+    assert device["capabilities"] == ["gpu"]
+    volumes = {volume.split(":")[0] for service in loaded["services"].values() for volume in service.get("volumes", ())}
+    assert volumes == set(loaded["volumes"])
+    assert compose("docker-compose.cpu.yml")["services"]["worker"]["deploy"] == {}
+
+
+def has_compose() -> bool:
+    """Whether `docker compose` can be run."""
+    docker = shutil.which("docker")
+    return (
+        docker is not None
+        and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not has_compose(), reason="docker compose is not installed")
+@pytest.mark.parametrize("files", [("docker-compose.yml",), ("docker-compose.yml", "docker-compose.cpu.yml")])
+def test_docker_compose_accepts_the_files(files: tuple[str, ...]) -> None:
+    arguments = [part for file in files for part in ("-f", file)]
+    command = ["docker", "compose", *arguments, "config", "--quiet"]
+    env = {**os.environ, "REDIS_PASSWORD": "x"}
+    answer = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+
+
+def stages() -> dict[str, str]:
+    """The Dockerfile's stages by name."""
+    parts = re.split(r"^FROM .* AS (\w+)$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+@pytest.mark.parametrize("target", ["service", "worker"])
+def test_images_run_as_somebody_and_can_say_how_they_are(target: str) -> None:
+    stage = stages()[target]
+    assert re.search(r"^USER palimpsest$", stage, re.MULTILINE)
+    assert re.search(r"^HEALTHCHECK ", stage, re.MULTILINE)
+    assert re.search(r'^ENTRYPOINT \["palimpsest"\]$', stage, re.MULTILINE)
+    assert "-c constraints.txt" in stage
+
+
+def test_the_service_image_has_no_torch() -> None:
+    assert "optional-dependencies" not in stages()["service"]
+    names = {Requirement(text).name for text in PROJECT["project"]["dependencies"]}
+    assert not names & {"torch", "transformers", "numpy"}
+
+
+def test_the_image_gets_every_file_that_it_copies() -> None:
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    for line in re.findall(r"^COPY (.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
+        assert set(line.split()) <= allowed
+
+
+def test_ci_runs_what_a_developer_runs() -> None:
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    for target in ("setup", "lint", "types", "imports", "test"):
+        assert f"make {target}" in script.read_text()
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]
+    assert {"run": ".ci/run"} in jobs["check"]["steps"]
+
+
+def test_make_has_every_target_that_is_promised() -> None:
+    text = (ROOT / "Makefile").read_text()
+    for target in ("setup", "demo", "serve", "test", "lint", "types", "imports", "check", "clean"):
+        assert re.search(rf"^{target}:", text, re.MULTILINE), target
