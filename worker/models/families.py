@@ -16,7 +16,12 @@ FAMILIES: Mapping[str, ModelFamily] = MappingProxyType(
         family.name: family
         for family in (
             ModelFamily(name="gpt2", layer="transformer.h.{}", mlp_out="transformer.h.{}.mlp.c_proj", in_out=True),
-            ModelFamily(name="gptj", layer="transformer.h.{}", mlp_out="transformer.h.{}.mlp.fc_out"),
+            ModelFamily(
+                name="gptj",
+                layer="transformer.h.{}",
+                mlp_out="transformer.h.{}.mlp.fc_out",
+                attention="eager",  # transformers has no other for it
+            ),
             ModelFamily(name="gpt_neox", layer="gpt_neox.layers.{}", mlp_out="gpt_neox.layers.{}.mlp.dense_4h_to_h"),
             _llama_like("llama"),
             _llama_like("mistral"),
