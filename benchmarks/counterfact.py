@@ -120,9 +120,8 @@ def _report(results: Sequence[Metrics], seconds: Sequence[float], changes: dict[
     print(f"{len(results)} edits with {changes or 'the shipped hyperparameters'}, {row['seconds_per_edit']:.1f} s each")
     for name, score in scores.items():
         low, high = score["ci95"]
-        print(
-            f"{name:>17}  {100 * score['before']:6.1f} -> {100 * score['after']:6.1f}  [{100 * low:.1f}, {100 * high:.1f}]"
-        )
+        before, after = 100 * score["before"], 100 * score["after"]
+        print(f"{name:>17}  {before:6.1f} -> {after:6.1f}  [{100 * low:.1f}, {100 * high:.1f}]")
 
 
 def _interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from worker.editing.method import Method
 from worker.editing.progress import Step, Steps
 from worker.editing.solver import direction, rank_one
 from worker.editing.values import Targets, optimise
+from worker.errors import EditError
 from worker.models.loaded import LoadedModel
 from worker.models.positions import subject_row, target_row
 from worker.models.suffix import SuffixPass
@@ -40,6 +41,10 @@ def _prepare(
     loaded: LoadedModel, fact: FactLike, prefixes: Sequence[str], layer: int, loss_layer: int
 ) -> tuple[SuffixPass, Targets]:
     rows = [target_row(loaded.tokenizer, fact.prompt, fact.target_new, fact.subject, prefix) for prefix in prefixes]
+    if (longest := max(len(row.ids) for row in rows)) > loaded.context_length:
+        raise EditError(
+            "too-long", "prompt", f"needs {longest} tokens with its templates; the model takes {loaded.context_length}"
+        )
     # The KL is read at the subject's last token, so nothing after it is needed.
     kl_row = subject_row(loaded.tokenizer, f"{fact.subject} is a", fact.subject)
     suffix = SuffixPass(loaded, [*rows, kl_row], layer, loss_layer)
