@@ -49,7 +49,7 @@ def plain_rome(loaded: LoadedModel, fact: FactLike, prefixes: Sequence[str], hpa
         )
         if loss < CONVERGED or step == hparams.v_num_grad_steps:
             break
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         limit = hparams.clamp_norm_factor * value.norm()
         if delta.norm() > limit:

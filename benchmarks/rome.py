@@ -97,7 +97,7 @@ def _none(*_: Any) -> Generator[Any, None, Any]:
     return None
 
 
-def _seconds(action: Callable[[], None]) -> float:
+def _seconds(action: Callable[[], object]) -> float:
     begin = time.perf_counter()
     action()
     return time.perf_counter() - begin

@@ -44,10 +44,7 @@ def test_the_anchor_covers_the_subjects_last_character(before: str, subject: str
     assert row.anchor == len(row.ids) - 1 == last_token_before(offsets, end)
     begin, stop = offsets[row.anchor]
     assert begin < end <= stop
-    assert all(
-        later_begin >= end or (later_begin, later_stop) == (begin, stop) is False
-        for later_begin, later_stop in offsets[row.anchor + 1 :]
-    )
+    assert all(later >= end or (later, until) == (begin, stop) for later, until in offsets[row.anchor + 1 :])
 
 
 @given(WORDS, WORDS, WORDS)
