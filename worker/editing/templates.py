@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from worker.editing.hparams import TemplateSpec
 from worker.editing.progress import Step, Steps
@@ -22,27 +23,34 @@ def longest(specs: Sequence[TemplateSpec]) -> int:
 def sample(loaded: LoadedModel, specs: Sequence[TemplateSpec], seed: int) -> Steps[tuple[str, ...]]:
     """Prefixes for a prompt: "" first, then the sampled ones, each ended by ". ".
 
-    specs: (length, count) pairs; length counts all tokens of the sampled text, the opening word's too.
+    specs: (length, count) pairs; length counts all tokens of the sampled text, the opening word's too. All texts are
+    sampled together: a shorter one is the beginning of a longer one.
     """
-    prefixes = [""]
-    for index, (length, count) in enumerate(specs):
-        prefixes += _continue_openings(loaded, length, count, seed + index)
-        yield Step("templates", index + 1, len(specs))
-    return tuple(prefixes)
+    lengths = [length for length, count in specs for _ in range(count)]
+    openings = [OPENINGS[index % len(OPENINGS)] for _, count in specs for index in range(count)]
+    generator = torch.Generator().manual_seed(seed)
+    texts: dict[int, str] = {}
+    starts = [tuple(loaded.tokenizer(opening)["input_ids"]) for opening in openings]
+    widths = sorted({len(start) for start in starts})
+    for done, width in enumerate(widths, 1):
+        rows = [index for index, start in enumerate(starts) if len(start) == width]
+        ids = torch.tensor([starts[row] for row in rows], device=loaded.device)
+        sampled = _continue(loaded, ids, max(lengths[row] for row in rows), generator)
+        for row, tokens in zip(rows, sampled.tolist(), strict=True):
+            kept = tokens[: max(lengths[row], width)]
+            texts[row] = loaded.tokenizer.decode(kept, skip_special_tokens=True)
+        yield Step("templates", done, len(widths))
+    return ("", *(texts[row] + ". " for row in range(len(openings))))
 
 
 @torch.no_grad()
-def _continue_openings(loaded: LoadedModel, length: int, count: int, seed: int) -> list[str]:
-    openings = [OPENINGS[index % len(OPENINGS)] for index in range(count)]
-    texts = []
-    generator = torch.Generator().manual_seed(seed)
-    for opening in dict.fromkeys(openings):
-        rows = openings.count(opening)
-        ids = loaded.tokenizer(opening, return_tensors="pt")["input_ids"].expand(rows, -1).to(loaded.device)
-        while ids.shape[1] < length:
-            logits = loaded.model(input_ids=ids, logits_to_keep=1).logits[:, -1].float().cpu()
-            top, tokens = logits.topk(min(TOP_K, logits.shape[-1]), dim=-1)
-            choice = torch.multinomial(top.softmax(-1), 1, generator=generator)
-            ids = torch.cat([ids, tokens.gather(1, choice).to(ids.device)], dim=1)
-        texts += loaded.tokenizer.batch_decode(ids, skip_special_tokens=True)
-    return [text + ". " for text in texts]
+def _continue(loaded: LoadedModel, ids: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """Continue rows of tokens [B, T] to `length` tokens, each drawn from the TOP_K likeliest."""
+    text, cache = ids, None
+    while text.shape[1] < length:
+        output = loaded.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache = output.past_key_values
+        top, tokens = output.logits[:, -1].float().cpu().topk(min(TOP_K, output.logits.shape[-1]), dim=-1)
+        ids = tokens.gather(1, torch.multinomial(top.softmax(-1), 1, generator=generator)).to(loaded.device)
+        text = torch.cat([text, ids], dim=1)
+    return text
