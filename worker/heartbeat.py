@@ -51,6 +51,13 @@ class Board:
             action()
         self._write()
 
+    def tell(self) -> None:
+        """Say at once that something has changed; if Redis is away, the next beat says it."""
+        try:
+            self._write()
+        except RedisError as error:
+            log.warning("the worker's notice does not reach Redis: %s", error)
+
     def publish(self, card: ModelCard, tokenizer: str) -> None:
         """Put up the model's card and tokenizer; they stay when the worker goes."""
         self._redis.mset({self._keys.card: card.model_dump_json(), self._keys.tokenizer: tokenizer})

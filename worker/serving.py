@@ -69,6 +69,7 @@ class Serving:
             Ledger(self._redis, self._keys),
             BlobStore(settings.data_dir / "blobs" / loaded.name.replace("/", "--")),
             token,
+            self._board.tell,
         )
         history.boot()
         methods = discover()

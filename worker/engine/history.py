@@ -1,6 +1,6 @@
 """The resident model in step with the ledger: boot, old states, commit and rollback."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from redis.exceptions import RedisError
 
@@ -17,13 +17,24 @@ from worker.errors import CorruptStateError, LeaseLostError, WorkerError, WrongB
 
 
 class History:
-    """What the ledger says, and the model as it follows from it. `token` is the lease's fencing token."""
+    """What the ledger says, and the model as it follows from it.
 
-    def __init__(self, resident: Resident, ledger: Ledger, blobs: BlobStore, token: str) -> None:
+    token: the lease's fencing token; on_head: called after every change of the head.
+    """
+
+    def __init__(
+        self,
+        resident: Resident,
+        ledger: Ledger,
+        blobs: BlobStore,
+        token: str,
+        on_head: Callable[[], None] = lambda: None,
+    ) -> None:
         self.resident = resident
         self._ledger = ledger
         self._blobs = blobs
         self._token = token
+        self._on_head = on_head
         self._cache = RevisionCache()
 
     def boot(self) -> None:
@@ -114,6 +125,7 @@ class History:
     def _installed(self, entry: Entry, weights: Weights) -> Revision:
         self._cache.put(self.resident.revision, self.resident.installed)
         self.resident.install(entry.revision, weights)
+        self._on_head()
         return self._ledger.revision(entry.revision)
 
     def _active_deltas(self, revision: int) -> Sequence[WeightDelta]:
