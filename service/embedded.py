@@ -58,6 +58,11 @@ class EmbeddedRedis:
                 break
         client.close()
 
+    def forget(self, *keys: str) -> None:
+        """Delete keys that belong to processes which are no more."""
+        with Redis.from_url(self.url, socket_timeout=5.0) as client, suppress(RedisError):
+            client.delete(*keys)
+
     def _why(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         tail = "\n".join(lines[-3:])
