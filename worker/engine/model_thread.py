@@ -34,11 +34,18 @@ class ModelThread(threading.Thread):
         self._changed = threading.Condition()
         self._awake = False
         self._ending = False
+        self._ended: BaseException | None = None
 
     def submit(self, steps: Steps[Result], on_step: Callable[[Step], None], stop: threading.Event) -> "Future[Result]":
-        """Run a task after those before it. When `stop` is set it is closed between two steps: StoppedError."""
+        """Run a task after those before it. When `stop` is set it is closed between two steps: StoppedError.
+
+        Once the thread has ended, every task fails at once with what ended it.
+        """
         future: Future[Result] = Future()
         with self._changed:
+            if self._ended is not None:
+                future.set_exception(self._ended)
+                return future
             self._tasks.append((steps, on_step, stop, future))
             self._changed.notify()
         return future
@@ -62,15 +69,18 @@ class ModelThread(threading.Thread):
                 self._serve_readers()
                 if self._tasks:
                     self._advance()
-            for steps, _, _, future in self._tasks:
-                steps.close()
-                future.set_exception(StoppedError())
+            self._abandon(StoppedError())
         except BaseException as error:
             log.exception("the model thread ends")
-            for *_, future in self._tasks:
-                if not future.done():
-                    future.set_exception(error)
+            self._abandon(error)
             self._on_fatal(error)
+
+    def _abandon(self, error: BaseException) -> None:
+        with self._changed:
+            self._ended = error
+            for steps, _, _, future in self._tasks:
+                steps.close()
+                future.set_exception(error)
 
     def _wait(self) -> bool:
         with self._changed:
@@ -94,4 +104,5 @@ class ModelThread(threading.Thread):
             raise
         except Exception as error:  # noqa: BLE001 - the task's own error belongs to whoever waits for it
             self._tasks.popleft()
+            steps.close()
             future.set_exception(error)
