@@ -142,7 +142,15 @@ def test_same_inputs_same_delta() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"v_lrr": 1}, {"v_lr": "fast"}, {"v_lr": float("nan")}, {"layers": []}, {"fact_token": "last"}]
+    "wrong",
+    [
+        {"v_lrr": 1},
+        {"v_lr": "fast"},
+        {"v_lr": float("nan")},
+        {"layers": []},
+        {"layers": [1, 2]},
+        {"fact_token": "last"},
+    ],
 )
 def test_wrong_hyperparameters_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):

@@ -1,12 +1,14 @@
 """ROME: Rank-One Model Editing (Meng et al., 2022, "Locating and Editing Factual Associations in GPT")."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
+from pydantic import Field
 
 from worker.editing.context import EditContext, FactLike
 from worker.editing.delta import LowRank, WeightDelta
-from worker.editing.hparams import CovarianceHparams, ValueHparams
+from worker.editing.hparams import CovarianceHparams, Layer, ValueHparams
 from worker.editing.method import Method
 from worker.editing.progress import Step, Steps
 from worker.editing.solver import direction, rank_one
@@ -18,7 +20,9 @@ from worker.models.suffix import SuffixPass
 
 
 class RomeHparams(ValueHparams, CovarianceHparams):
-    """ROME's hyperparameters, under the names of the published code."""
+    """ROME's hyperparameters, under the names of the published code; it edits one layer."""
+
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=1)]
 
 
 def compute(context: EditContext, facts: Sequence[FactLike], hparams: RomeHparams) -> Steps[WeightDelta]:
