@@ -89,7 +89,13 @@ def test_no_reader_is_missed_while_a_task_runs(running: Running) -> None:
     waiting.append(0)
     assert running.submit(_task("a", 1)).result(SECONDS) == "a"
     done = threading.Event()
-    running.serve = lambda: (serve(), done.set() if len(served) == 6 else None)[1]
+
+    def serve_and_note() -> None:
+        serve()
+        if len(served) == 6:
+            done.set()
+
+    running.serve = serve_and_note
     running.thread.wake()
     assert done.wait(SECONDS)
     assert served == list(range(6))
