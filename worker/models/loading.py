@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from service.keys import model_name
 from worker.errors import ModelNotFoundError, UnsupportedModelError
@@ -37,6 +37,8 @@ def load(model: str, dtype: str, device: str, data_dir: Path) -> LoadedModel:
         AutoModelForCausalLM, folder, dtype=chosen, use_safetensors=True, attn_implementation=family.attention
     )
     loaded.to(where).eval().requires_grad_(requires_grad=False)
+    # Only what ends a text is the checkpoint's to say; its repetition penalty or top-k would change what it means.
+    loaded.generation_config = GenerationConfig(eos_token_id=loaded.generation_config.eos_token_id)
     tokenizer = _from(AutoTokenizer, folder)
     if not tokenizer.is_fast:
         raise UnsupportedModelError(
