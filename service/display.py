@@ -180,7 +180,7 @@ def _probability(value: float) -> str:
 
 
 def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"  # noqa: RUF001 - an en dash stands for "no value"
+    return "–" if value is None else f"{value:.2g}"  # noqa: RUF001 - an en dash stands for "no value"
 
 
 def _table(*, show_lines: bool = False) -> Table:

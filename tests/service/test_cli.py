@@ -76,7 +76,7 @@ def test_edit_follows_the_edit_and_shows_both_sides(ask: Run, worker: StandIn, b
     assert "before" in output
     assert "after" in output
     assert "p=0.500 Rome" in output
-    assert "EA 1.00 → 1.00" in output
+    assert "EA 1 → 1" in output
     assert "is applied, and made revision r1" in output
 
 

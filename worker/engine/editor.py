@@ -29,7 +29,7 @@ from worker.statistics import corpus, moments
 
 log = logging.getLogger(__name__)
 
-SHOWN_TOKENS = 20
+SHOWN_TOKENS = 12
 """Length of the continuations shown with an edit."""
 
 
