@@ -53,7 +53,8 @@ def _alone(resident: Resident, row: Wanted) -> list[int]:
 
 def _noting_ids(loaded: LoadedModel) -> list[Tensor]:
     """What the model's `generate` returns from now on: texts alone do not tell all tokens apart."""
-    generate, seen = loaded.model.generate, []
+    generate = loaded.model.generate
+    seen: list[Tensor] = []
 
     def noting(**options: Any) -> Tensor:
         seen.append(generate(**options))
