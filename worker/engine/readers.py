@@ -13,7 +13,7 @@ from service.contracts.revisions import RollbackRequest
 from service.errors import ProblemError, not_found
 from worker.engine.generation import Wanted, decode
 from worker.engine.history import History
-from worker.errors import WorkerError
+from worker.errors import CorruptStateError, WorkerError
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,11 @@ class Readers:
                     comparing.append((request, request.body, self._wanted(request.body)))
             except ProblemError as error:
                 answer(request, LaneAnswer(problem=error.problem))
+            except CorruptStateError as error:
+                # Of an old revision, which has to be rebuilt; the head is in memory and does not depend on it.
+                log.exception("a revision cannot be rebuilt")
+                problem = ProblemError(500, "revision-damaged", str(error)).problem
+                answer(request, LaneAnswer(problem=problem))
         if comparing:
             try:
                 self._decode(comparing, answer)
