@@ -62,7 +62,7 @@ def run(server_options: Sequence[str], data_dir: Path, console: Console) -> int:
     try:
         with Client(f"http://127.0.0.1:{port}") as client:
             _wait_until_ready(client, server, log, console)
-            edited = _show(client, console)
+            edited = show(client, console)
     except DemoError as error:
         console.print(f"[bold red]The demo failed:[/] {escape(str(error))}")
         return 1
@@ -105,7 +105,7 @@ def _wait_until_ready(client: Client, server: Child, log: Path, console: Console
     )
 
 
-def _show(client: Client, console: Console) -> int:
+def show(client: Client, console: Console) -> int:
     """The main job; returns the revision that has all the edits."""
     start = client.model().revision
     for number, fact in enumerate(FACTS, start=1):

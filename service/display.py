@@ -141,6 +141,10 @@ class EditProgressBar:
             numbers=_numbers(progress),
         )
 
+    def refresh(self) -> None:
+        """Draw it now."""
+        self._bar.refresh()
+
 
 def _numbers(progress: EditProgress) -> str:
     parts = [f"{progress.step}/{progress.steps}"] if progress.steps else []

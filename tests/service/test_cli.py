@@ -4,10 +4,9 @@ import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import httpx
 import pytest
@@ -18,6 +17,7 @@ from service.contracts.generate import GenerateAnswer
 from service.contracts.model import ModelStatus
 from service.contracts.revisions import Revision
 from service.errors import ProblemError
+from tests.service.acting import acting
 from tests.service.stand_in import EIFFEL, StandIn
 
 Run = Callable[..., tuple[int, str, str]]
@@ -48,30 +48,9 @@ def ask(run: Run, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-@pytest.fixture
-def busy(worker: StandIn) -> Iterator[Callable[[Callable[[str], Any]], None]]:
-    """Lets the worker's stand-in do something with each edit that comes, in a thread."""
-    stop = threading.Event()
-    threads: list[threading.Thread] = []
-
-    def watch(act: Callable[[str], Any]) -> None:
-        while not stop.wait(0.02):
-            for edit_id in worker.edits.pending():
-                act(edit_id)
-
-    def begin(act: Callable[[str], Any]) -> None:
-        threads.append(threading.Thread(target=watch, args=(act,)))
-        threads[-1].start()
-
-    yield begin
-    stop.set()
-    for thread in threads:
-        thread.join()
-
-
-def test_edit_follows_the_edit_and_shows_both_sides(ask: Run, worker: StandIn, busy: Callable[..., None]) -> None:
-    busy(worker.apply)
-    code, output, _ = ask(*EDIT)
+def test_edit_follows_the_edit_and_shows_both_sides(ask: Run, worker: StandIn) -> None:
+    with acting(worker, worker.apply):
+        code, output, _ = ask(*EDIT)
     assert code == 0
     assert "before" in output
     assert "after" in output
@@ -80,9 +59,9 @@ def test_edit_follows_the_edit_and_shows_both_sides(ask: Run, worker: StandIn, b
     assert "is applied, and made revision r1" in output
 
 
-def test_edit_as_json(ask: Run, worker: StandIn, busy: Callable[..., None]) -> None:
-    busy(worker.apply)
-    code, output, _ = ask(*EDIT, "--target-true", "Paris", "--paraphrase", "a", "--paraphrase", "b", "--json")
+def test_edit_as_json(ask: Run, worker: StandIn) -> None:
+    with acting(worker, worker.apply):
+        code, output, _ = ask(*EDIT, "--target-true", "Paris", "--paraphrase", "a", "--paraphrase", "b", "--json")
     edit = Edit.model_validate_json(output)
     assert code == 0
     assert edit.revision == 1
@@ -99,10 +78,14 @@ def test_edit_sends_hyperparameters_as_json_values(ask: Run) -> None:
     assert edit.notice is not None
 
 
-def test_an_edit_that_fails_says_why(ask: Run, worker: StandIn, busy: Callable[..., None]) -> None:
+def test_an_edit_that_fails_says_why(ask: Run, worker: StandIn) -> None:
     problem = ProblemError(422, "no-such-token", "The subject has no tokens.").problem
-    busy(lambda edit_id: worker.edits.end(edit_id, EditStatus.FAILED, problem))
-    code, output, errors = ask(*EDIT)
+
+    def fail(edit_id: str) -> None:
+        worker.edits.end(edit_id, EditStatus.FAILED, problem)
+
+    with acting(worker, fail):
+        code, output, errors = ask(*EDIT)
     assert code == 1
     assert "is failed" in output
     assert errors == "The subject has no tokens.\n"
