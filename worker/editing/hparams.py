@@ -32,7 +32,7 @@ class ValueHparams(Hparams):
     context_template_length_params: tuple[TemplateSpec, ...] = ((5, 10), (10, 10))
     context_templates: Annotated[
         tuple[Annotated[str, Field(max_length=500)], ...] | None,
-        Field(max_length=64, description="texts to put before the prompt instead of sampled ones"),
+        Field(min_length=1, max_length=64, description="texts to put before the prompt instead of sampled ones"),
     ] = None
     seed: Annotated[int, Field(ge=0, lt=2**63, description="of the sampled context templates")] = 0
 

@@ -73,13 +73,14 @@ class Editor:
         timings: dict[str, float] = {}
         computing = method.compute(self._context(), (request,), hparams)
         delta = yield from self._while_head_is(parent, timed(computing, timings, "update"))
-        if not delta.is_finite():
+        weights = self._history.candidate(delta)
+        # The weights too: a finite delta may be more than the model's dtype can hold.
+        if not (delta.is_finite() and all(bool(tensor.isfinite().all()) for tensor in weights.values())):
             raise ProblemError(
                 422,
                 "edit-diverged",
                 "The computed change is not finite. Lower hparams.v_lr or hparams.clamp_norm_factor.",
             )
-        weights = self._history.candidate(delta)
         judging = self._judge(request, weights)
         metrics, generations = yield from self._while_head_is(parent, timed(judging, timings, "generate"))
         outcome = Outcome(

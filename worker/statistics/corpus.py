@@ -18,21 +18,21 @@ ROWS = 16
 
 
 def from_file(loaded: LoadedModel, path: Path, tokens: int) -> Iterator[Tensor]:
-    """Batches [<= ROWS, WINDOW] of the file's first `tokens` tokens; a file that is too short is an error."""
+    """Batches [<= ROWS, <= WINDOW] of the file's first `tokens` tokens; raises EditError if it is too short."""
+    window = min(WINDOW, loaded.context_length)
     windows: list[Tensor] = []
     left = tokens
     held: list[int] = []
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            held += loaded.tokenizer(line, add_special_tokens=False)["input_ids"]
-            while len(held) >= WINDOW and left > 0:
-                windows.append(torch.tensor(held[:WINDOW]))
-                held, left = held[WINDOW:], left - WINDOW
-                if len(windows) == ROWS or left <= 0:
-                    yield torch.stack(windows).to(loaded.device)
-                    windows = []
-            if left <= 0:
-                return
+    for line in _lines(path):
+        held += loaded.tokenizer(line, add_special_tokens=False)["input_ids"]
+        while len(held) >= window and left > 0:
+            windows.append(torch.tensor(held[:window]))
+            held, left = held[window:], left - window
+            if len(windows) == ROWS or left <= 0:
+                yield torch.stack(windows).to(loaded.device)
+                windows = []
+        if left <= 0:
+            return
     raise EditError(
         "corpus-too-short",
         "hparams.mom2_n_tokens",
@@ -43,7 +43,7 @@ def from_file(loaded: LoadedModel, path: Path, tokens: int) -> Iterator[Tensor]:
 @torch.no_grad()
 def from_model(loaded: LoadedModel, tokens: int, seed: int) -> Iterator[Tensor]:
     """Batches [ROWS, WINDOW // 2] sampled from the model at temperature 1, each from its start-of-text token."""
-    length = WINDOW // 2
+    length = min(WINDOW // 2, loaded.context_length)
     generator = torch.Generator().manual_seed(seed)
     begin = loaded.tokenizer.bos_token_id
     begin = loaded.pad_token_id if begin is None else begin
@@ -60,6 +60,23 @@ def from_model(loaded: LoadedModel, tokens: int, seed: int) -> Iterator[Tensor]:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a corpus file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """sha256 of a corpus file; raises EditError if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8") as lines:
+            yield from lines
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError | UnicodeDecodeError) -> EditError:
+    reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+    detail = f"the worker's PALIMPSEST_CORPUS cannot be read ({reason}); mend it, or use 'self'"
+    return EditError("corpus-unreadable", "hparams.mom2_dataset", detail)

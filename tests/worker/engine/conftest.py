@@ -1,0 +1,23 @@
+"""An editor on a real Redis."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from redis import Redis
+
+from service.keys import Keys
+from tests.families import tiny_model
+from tests.worker.engine.desk import Desk
+from tests.worker.engine.kit import Stand
+
+
+@pytest.fixture
+def open_desk(redis: Redis, keys: Keys, tmp_path: Path) -> Callable[..., Desk]:
+    """Opens a desk with a freshly loaded model on what is in Redis and in the folder."""
+
+    def open_one(family: str = "llama", corpus: Path | None = None, dtype: torch.dtype = torch.float32) -> Desk:
+        return Desk(Stand(redis, keys, tiny_model(family, dtype), tmp_path), tmp_path, corpus)
+
+    return open_one

@@ -1,0 +1,84 @@
+"""Edits with key statistics: taken on the base, once, from the model's own text or from a file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.driving import finish_noting
+from tests.worker.engine.desk import Desk
+from tests.worker.engine.kit import random_delta
+
+
+@pytest.fixture
+def desk(open_desk: Callable[..., Desk]) -> Desk:
+    return open_desk()
+
+
+def test_own_statistics_are_computed_once_and_turn_the_edit(desk: Desk) -> None:
+    plain = desk.run()
+    desk.stand.history.rollback(0)
+    adjusted = {"mom2_adjustment": True, "mom2_n_tokens": 3000}
+    _, steps = desk.begin(hparams=adjusted)
+    revision, seen = finish_noting(steps)
+    assert [step.step for step in seen if step.phase == "statistics"] == [2048, 3000]
+    assert revision.checksum != desk.stand.ledger.revision(plain.revision or 0).checksum
+    (file,) = desk.statistics.iterdir()
+    known = file.read_bytes()
+    desk.stand.history.rollback(0)
+    _, steps = desk.begin(hparams=adjusted)
+    again, seen = finish_noting(steps)
+    assert not any(step.phase == "statistics" for step in seen)
+    assert again.checksum == revision.checksum
+    assert [path.read_bytes() for path in desk.statistics.iterdir()] == [known]
+
+
+def test_statistics_are_the_base_models(open_desk: Callable[..., Desk], tmp_path: Path) -> None:
+    """Taken on an edited head, they are the same as on the base."""
+    hparams = {"mom2_adjustment": True, "mom2_n_tokens": 2048, "layers": [2]}
+    desk = open_desk()
+    desk.stand.commit(random_delta(desk.stand.loaded, 1, scale=1.0))
+    desk.run(hparams=hparams)
+    (file,) = desk.statistics.iterdir()
+    on_head = file.read_bytes()
+    file.unlink()
+    desk.stand.history.rollback(0)
+    desk.run(hparams=hparams)
+    assert file.read_bytes() == on_head
+    assert tmp_path in file.parents
+
+
+def _corpus(folder: Path, tokens: int) -> Path:
+    path = folder / "corpus.txt"
+    path.write_text("The Eiffel Tower is in Paris. Lionel Messi plays football.\n" * tokens, encoding="utf-8")
+    return path
+
+
+def test_statistics_of_a_corpus(open_desk: Callable[..., Desk], tmp_path: Path) -> None:
+    hparams = {"mom2_adjustment": True, "mom2_dataset": "corpus", "mom2_n_tokens": 600}
+    first = open_desk("gpt2", _corpus(tmp_path, 60)).run(hparams=hparams)
+    assert first.revision == 1
+    other = open_desk("gpt2", _corpus(tmp_path, 61))
+    other.stand.history.rollback(0)
+    other.run(hparams=hparams)
+    assert len(list(other.statistics.iterdir())) == 2, "another text has statistics of its own"
+
+
+@pytest.mark.parametrize("corpus", ["none", "missing", "short", "empty", "not text"])
+def test_a_corpus_that_cannot_be_used_is_a_problem(open_desk: Callable[..., Desk], tmp_path: Path, corpus: str) -> None:
+    path: Path | None = tmp_path / "corpus.txt"
+    assert path is not None
+    match corpus:
+        case "none":
+            path = None
+        case "short":
+            _corpus(tmp_path, 10)
+        case "empty":
+            path.touch()
+        case "not text":
+            path.write_bytes(b"\xff\xfe\x80" * 5000)
+    error = open_desk("llama", path).refused(
+        hparams={"mom2_adjustment": True, "mom2_dataset": "corpus", "mom2_n_tokens": 5000}
+    )
+    assert "hparams.mom2_" in str(error)
+    assert str(tmp_path) not in str(error)
