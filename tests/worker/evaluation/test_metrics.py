@@ -1,0 +1,188 @@
+"""The scores of a padded batch with both sides in it are those of one prompt at a time on each side."""
+
+from dataclasses import dataclass
+from functools import partial
+from statistics import fmean, harmonic_mean
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from service.contracts.edits import Fact
+from service.contracts.scores import Metrics, PromptScore, Side
+from tests.driving import finish, finish_noting
+from tests.families import CONFIGS, tiny_model
+from tests.worker.engine.kit import bits, overridden, random_delta, same_bits
+from worker.engine.resident import Resident
+from worker.engine.view import Weights
+from worker.evaluation import metrics
+from worker.evaluation.metrics import measure
+from worker.models.loaded import LoadedModel
+
+REWRITE = {"prompt": "Yes, Lionel Messi plays", "subject": "Lionel Messi", "target_new": "basketball"}
+FULL = Fact.model_validate(
+    {
+        **REWRITE,
+        "target_true": "football",
+        "paraphrases": ["The sport of Lionel Messi is", "Messi plays", "Москва"],
+        "neighborhood": ["The city of", "Michael Jordan plays", "A", "Question: What sport does Messi play? Answer:"],
+    }
+)
+NEW_ALONE = FULL.model_copy(update={"target_true": None})
+BARE = Fact.model_validate(REWRITE)
+
+
+@dataclass
+class Plain:
+    """One prompt with a target, scored token by token, each by a pass of its own."""
+
+    probability: float
+    nll: float
+    rank: int
+    accuracy: float
+    argmax: list[int]
+
+
+@torch.no_grad()
+def _next(loaded: LoadedModel, ids: list[int]) -> Tensor:
+    logprobs: Tensor = loaded.model(torch.tensor([ids])).logits[0, -1].float().log_softmax(-1)
+    return logprobs
+
+
+def _plain(loaded: LoadedModel, prompt: str, target: str) -> Plain:
+    ids = loaded.tokenizer(prompt)["input_ids"]
+    targets = loaded.tokenizer(f"{prompt} {target}")["input_ids"][len(ids) :]
+    logprobs, ranks, argmax = [], [], []
+    for token in targets:
+        said = _next(loaded, ids)
+        logprobs.append(float(said[token]))
+        ranks.append(int((said > said[token]).sum()) + 1)
+        argmax.append(int(said.argmax()))
+        ids = [*ids, token]
+    return Plain(
+        probability=float(torch.tensor(logprobs).sum().exp()),
+        nll=-fmean(logprobs),
+        rank=ranks[0],
+        accuracy=fmean(rank == 1 for rank in ranks),
+        argmax=argmax,
+    )
+
+
+def _check(score: PromptScore, loaded: LoadedModel, fact: Fact, prompt: str) -> None:
+    assert score.prompt == prompt
+    assert (score.target_true is None) is (fact.target_true is None)
+    for found, target in ((score.target_new, fact.target_new), (score.target_true, fact.target_true)):
+        if found is not None and target is not None:
+            plain = _plain(loaded, prompt, target)
+            assert found.nll == pytest.approx(plain.nll, rel=1e-4)
+            assert found.probability == pytest.approx(plain.probability, rel=1e-3)
+            assert found.rank == plain.rank
+            assert found.accuracy == plain.accuracy
+
+
+def _measure(resident: Resident, fact: Fact, weights: Weights) -> Metrics:
+    return finish(measure(resident.loaded, fact, lambda rows: resident.view([{}] * rows + [weights] * rows)))
+
+
+def _sides(measured: Metrics, resident: Resident, weights: Weights) -> list[tuple[Side, Any]]:
+    return [
+        (measured.before, partial(resident.install, 0, {})),
+        (measured.after, partial(resident.install, 1, weights)),
+    ]
+
+
+@pytest.mark.parametrize("fact", [FULL, NEW_ALONE, BARE], ids=["full", "without target_true", "bare"])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_scores_are_those_of_one_prompt_at_a_time(family: str, fact: Fact) -> None:
+    resident = Resident(tiny_model(family))
+    loaded = resident.loaded
+    weights = resident.fold([random_delta(loaded, 1, 2)])
+    before = bits(loaded)
+    measured = _measure(resident, fact, weights)
+    assert same_bits(before, bits(loaded))
+    assert overridden(loaded) == []
+    assert measured.before != measured.after
+    for side, install in _sides(measured, resident, weights):
+        install()
+        prompts = (fact.prompt, *fact.paraphrases, *fact.neighborhood)
+        scores = (side.rewrite, *side.paraphrases, *side.neighborhood)
+        for score, prompt in zip(scores, prompts, strict=True):
+            _check(score, loaded, fact, prompt)
+
+
+@pytest.mark.parametrize("fact", [FULL, NEW_ALONE], ids=["full", "without target_true"])
+def test_neighborhood_acc_is_the_share_of_tokens_that_stay(fact: Fact) -> None:
+    resident = Resident(tiny_model("llama"))
+    loaded = resident.loaded
+    weights = resident.fold([random_delta(loaded, 1, 2, scale=0.3)])
+    measured = _measure(resident, fact, weights)
+    seen: list[list[list[int]]] = []
+    for _, install in _sides(measured, resident, weights):
+        install()
+        if fact.target_true is None:
+            ids = [loaded.tokenizer(prompt)["input_ids"] for prompt in fact.neighborhood]
+            seen.append([[int(_next(loaded, row).argmax())] for row in ids])
+        else:
+            seen.append([_plain(loaded, prompt, fact.target_true).argmax for prompt in fact.neighborhood])
+    expected = fmean(fmean(a == b for a, b in zip(*pair, strict=True)) for pair in zip(*seen, strict=True))
+    assert measured.before.summary.neighborhood_acc == 1.0
+    assert measured.after.summary.neighborhood_acc == pytest.approx(expected)
+    assert 0 < expected < 1, "nothing or everything has changed, so the comparison shows little"
+
+
+def test_one_of_the_targets_has_several_tokens_and_one_has_one() -> None:
+    loaded = tiny_model("llama")
+    lengths = {len(_plain(loaded, FULL.prompt, target).argmax) for target in ("basketball", "football")}
+    assert 1 in lengths
+    assert max(lengths) > 1
+
+
+def _wins(score: PromptScore) -> bool:
+    assert score.target_true is not None
+    return score.target_new.nll < score.target_true.nll
+
+
+def test_the_summary_follows_from_the_scores() -> None:
+    resident = Resident(tiny_model("gpt2"))
+    measured = _measure(resident, FULL, resident.fold([random_delta(resident.loaded, 1, 2)]))
+    for side in (measured.before, measured.after):
+        summary = side.summary
+        assert float(_wins(side.rewrite)) == summary.ES
+        assert pytest.approx(fmean(map(_wins, side.paraphrases))) == summary.PS
+        assert pytest.approx(fmean(not _wins(score) for score in side.neighborhood)) == summary.NS
+        es, ps, ns = summary.ES, summary.PS, summary.NS
+        assert ps is not None
+        assert ns is not None
+        assert pytest.approx(harmonic_mean([es, ps, ns])) == summary.S
+        assert float(side.rewrite.target_new.accuracy == 1) == summary.EA
+        assert fmean(score.target_new.accuracy == 1 for score in side.paraphrases) == summary.PA
+        assert fmean(s.target_true is not None and s.target_true.accuracy == 1 for s in side.neighborhood) == summary.NA
+        assert summary.rewrite_acc == side.rewrite.target_new.accuracy
+        assert summary.rephrase_acc == pytest.approx(fmean(s.target_new.accuracy for s in side.paraphrases))
+
+
+def test_what_was_not_given_is_not_scored() -> None:
+    resident = Resident(tiny_model("llama"))
+    weights = resident.fold([random_delta(resident.loaded)])
+    bare = _measure(resident, BARE, weights).after.summary
+    assert (bare.ES, bare.PS, bare.NS, bare.S, bare.PA, bare.NA) == (None,) * 6
+    assert (bare.rephrase_acc, bare.neighborhood_acc) == (None, None)
+    without_true = _measure(resident, NEW_ALONE, weights).after.summary
+    assert (without_true.ES, without_true.PS, without_true.NS, without_true.S, without_true.NA) == (None,) * 5
+    assert without_true.PA is not None
+    assert without_true.neighborhood_acc is not None
+
+
+def test_many_prompts_are_measured_in_several_steps() -> None:
+    resident = Resident(tiny_model("llama"))
+    weights = resident.fold([random_delta(resident.loaded)])
+    many = FULL.model_copy(update={"paraphrases": tuple(f"Messi, {n}," for n in range(20)), "neighborhood": ()})
+    computing = measure(resident.loaded, many, lambda rows: resident.view([{}] * rows + [weights] * rows))
+    measured, steps = finish_noting(computing)
+    rows = 2 * 21
+    assert [step.step for step in steps] == [*range(metrics.ROWS, rows, metrics.ROWS), rows]
+    assert len(measured.after.paraphrases) == 20
+    one_by_one = [_measure(resident, many.model_copy(update={"paraphrases": (p,)}), weights) for p in many.paraphrases]
+    for found, alone in zip(measured.after.paraphrases, one_by_one, strict=True):
+        assert found.target_new.nll == pytest.approx(alone.after.paraphrases[0].target_new.nll, rel=1e-5)
