@@ -3,12 +3,14 @@
 import logging
 import shutil
 import tempfile
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PretrainedConfig
 
 from service.keys import model_name
 from worker.errors import ModelNotFoundError, UnsupportedModelError
@@ -30,16 +32,14 @@ def load(model: str, dtype: str, device: str, data_dir: Path) -> LoadedModel:
     """
     where = resolve_device(device)
     folder = converted_default(data_dir) if model == DEFAULT_MODEL else _folder_or_id(model)
-    config = _from(AutoConfig, folder)
-    family = family_of(config.model_type)
+    config, _ = _from(PretrainedConfig.get_config_dict, folder)
+    family = family_of(str(config.get("model_type") if isinstance(config, dict) else None))
     chosen = ("float32" if where.type == "cpu" else "auto") if dtype == "auto" else dtype
-    loaded = _from(
-        AutoModelForCausalLM, folder, dtype=chosen, use_safetensors=True, attn_implementation=family.attention
-    )
+    loaded = _weights(folder, dtype=chosen, attn_implementation=family.attention)
     loaded.to(where).eval().requires_grad_(requires_grad=False)
     # Only what ends a text is the checkpoint's to say; its repetition penalty or top-k would change what it means.
     loaded.generation_config = GenerationConfig(eos_token_id=loaded.generation_config.eos_token_id)
-    tokenizer = _from(AutoTokenizer, folder)
+    tokenizer = _from(AutoTokenizer.from_pretrained, folder)
     if not tokenizer.is_fast:
         raise UnsupportedModelError(
             f"{model} has no fast tokenizer, and editing needs its character offsets; add a tokenizer.json to it."
@@ -99,12 +99,25 @@ def _folder_or_id(model: str) -> Path | str:
     return model
 
 
-def _from(kind: Any, source: Path | str, **options: Any) -> Any:
-    try:
-        return kind.from_pretrained(
-            source, trust_remote_code=False, local_files_only=isinstance(source, Path), **options
+def _weights(source: Path | str, **options: Any) -> Any:
+    """The model; a tensor that is not there, or not of its shape, would be made up at random."""
+    load_from = AutoModelForCausalLM.from_pretrained
+    model, found = _from(
+        load_from, source, use_safetensors=True, ignore_mismatched_sizes=True, output_loading_info=True, **options
+    )
+    wrong = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    if wrong:
+        raise ModelNotFoundError(
+            f"Cannot load {source}: {len(wrong)} tensors are missing or not of the shape that config.json says, such "
+            f"as {wrong[0]}. Its files do not belong together; download it again."
         )
-    except (OSError, ValueError) as error:
+    return model
+
+
+def _from(load_from: Callable[..., Any], source: Path | str, **options: Any) -> Any:
+    try:
+        return load_from(source, trust_remote_code=False, local_files_only=isinstance(source, Path), **options)
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ModelNotFoundError(
             f"Cannot load {source}: {reason} Give {DEFAULT_MODEL}, a Hugging Face id, or a local folder with "
