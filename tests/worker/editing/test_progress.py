@@ -1,0 +1,117 @@
+"""Computations that yield: a context holds during steps only, time is counted by phase, a close reaches the bottom."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.driving import finish, finish_noting
+from worker.editing.progress import Step, Steps, timed, within
+
+
+class Noted:
+    """A context that notes when it is in force."""
+
+    def __init__(self) -> None:
+        self.inside = False
+        self.entered = 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        self.inside = True
+        self.entered += 1
+        try:
+            yield
+        finally:
+            self.inside = False
+
+
+def _computing(context: Noted, closed: list[bool], fail_at: int | None = None) -> Steps[str]:
+    try:
+        for step in range(3):
+            assert context.inside
+            if step == fail_at:
+                raise ValueError("out of luck")
+            yield Step("phase", step)
+        assert context.inside
+    finally:
+        closed.append(True)
+    return "result"
+
+
+def test_a_context_is_in_force_during_steps_and_not_between() -> None:
+    context, closed = Noted(), list[bool]()
+    steps = within(context, _computing(context, closed))
+    for expected in range(3):
+        assert next(steps).step == expected
+        assert not context.inside
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value == "result"
+    assert (context.inside, context.entered, closed) == (False, 4, [True])
+
+
+def test_closing_reaches_the_computation() -> None:
+    context, closed = Noted(), list[bool]()
+    timings: dict[str, float] = {}
+    steps = timed(within(context, _computing(context, closed)), timings, "last")
+    next(steps)
+    steps.close()
+    assert closed == [True]
+    assert not context.inside
+
+
+def test_an_error_passes_through_and_leaves_the_context() -> None:
+    context, closed = Noted(), list[bool]()
+    steps = within(context, _computing(context, closed, fail_at=1))
+    with pytest.raises(ValueError, match="out of luck"):
+        finish(steps)
+    assert closed == [True]
+    assert not context.inside
+
+
+def test_an_error_of_the_context_ends_the_computation() -> None:
+    closed: list[bool] = []
+    calls: list[int] = []
+
+    @contextmanager
+    def refusing() -> Iterator[None]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise ValueError("no longer")
+        yield
+
+    context = Noted()
+    context.inside = True
+    with pytest.raises(ValueError, match="no longer"):
+        finish(within(refusing, _computing(context, closed)))
+    assert closed == [True]
+
+
+def test_seconds_are_counted_by_phase_and_without_the_pauses() -> None:
+    def computing() -> Steps[int]:
+        for phase in ("key", "value", "value"):
+            time.sleep(0.01)
+            yield Step(phase)
+        time.sleep(0.01)
+        return 7
+
+    timings: dict[str, float] = {"value": 1.0}
+    steps = timed(computing(), timings, "update")
+    for expected in ("key", "value", "value"):
+        assert next(steps).phase == expected
+        time.sleep(0.05)
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value == 7
+    assert timings.keys() == {"key", "value", "update"}
+    assert 0.01 <= timings["key"] < 0.05
+    assert 1.02 <= timings["value"] < 1.1
+    assert 0.01 <= timings["update"] < 0.05
+
+
+def test_driving_notes_every_step() -> None:
+    context = Noted()
+    result, steps = finish_noting(within(context, _computing(context, [])))
+    assert (result, [step.step for step in steps]) == ("result", [0, 1, 2])
