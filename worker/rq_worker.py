@@ -29,9 +29,10 @@ class NoDeathPenalty(BaseDeathPenalty):  # type: ignore[misc]
 
 
 class AllowedJob(Job):  # type: ignore[misc]
-    """A job whose function must be one of the worker's own; a name is never imported."""
+    """A job whose function must be one of the worker's own; a name is never imported, a callback's neither."""
 
     functions: Mapping[str, Callable[..., Any]]
+    success_callback = failure_callback = stopped_callback = None
 
     @property
     def func(self) -> Callable[..., Any]:
