@@ -60,7 +60,7 @@ def fact_table(edit: Edit, outcome: Outcome, texts: dict[str, tuple[str, str]], 
     )
     for kind, olds, news in kinds:
         for old, new in zip(olds, news, strict=True):
-            texts_of = texts.get(old.prompt, ("", ""))
+            texts_of = texts.get(old.prompt, (None, None))
             table.add_row(kind, Text(old.prompt), _side(texts_of[0], old, edit), _side(texts_of[1], new, edit))
     return table
 
@@ -155,13 +155,13 @@ def _numbers(progress: EditProgress) -> str:
     return "  ".join(parts)
 
 
-def _side(text: str, score: PromptScore, edit: Edit) -> Text:
-    shown = _one_line(text)
+def _side(text: str | None, score: PromptScore, edit: Edit) -> Text:
+    lines = [] if text is None else [_one_line(text)]
     request = edit.request
     for target, target_score in ((request.target_new, score.target_new), (request.target_true, score.target_true)):
         if target_score is not None:
-            shown.append(f"\np={_probability(target_score.probability)} {target}", style="cyan")
-    return shown
+            lines.append(Text(f"p={_probability(target_score.probability)} {target}", style="cyan"))
+    return Text("\n").join(lines)
 
 
 def _one_line(text: str) -> Text:

@@ -71,6 +71,7 @@ def test_fact_table_has_every_prompt_with_both_probabilities() -> None:
     shown = text_of(display.fact_table(edit(), found, texts, base="base", head="r1"))
     for part in ("The Louvre is in", "Paris. It is", "(ends at once)", "p=2e-05 Rome", "p=0.750 Paris"):
         assert part in shown
+    assert shown.count("(ends at once)") == 1, "the edited prompt, of which no text is known, says none"
 
 
 def test_scores_leave_out_what_was_not_asked() -> None:
