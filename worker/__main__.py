@@ -59,6 +59,8 @@ def _serve(settings: Settings) -> None:
     finally:
         heartbeat.end()
         board.take_down()
+        if isinstance(heartbeat.failure, WorkerError):
+            raise heartbeat.failure
         if heartbeat.failure is not None:
             raise WorkerError(f"The heartbeat ended: {heartbeat.failure}") from heartbeat.failure
 

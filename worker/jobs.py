@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from service.checks import CountTokens, check_edit
 from service.contracts.edits import Edit, EditRequest, EditStatus, Progress
 from service.contracts.model import ModelCard
+from service.contracts.problem import Problem
 from service.contracts.revisions import Revision
 from service.edits import Edits
 from service.errors import ProblemError
@@ -35,6 +36,7 @@ class EditJob:
     """Runs edits; called by RQ with an edit's id, on the main thread.
 
     draining: set when the worker is to end; stop: set to end the running edit alone.
+    fence: raises LeaseLostError if another worker has the model now; the edit is that one's then, not to be touched.
     """
 
     edits: Edits
@@ -44,25 +46,33 @@ class EditJob:
     start: Callable[[str, EditRequest], Steps[Revision]]
     draining: threading.Event
     stop: threading.Event
+    fence: Callable[[], None]
 
     def __call__(self, edit_id: str) -> None:
         """Take the edit up and bring it to an end; hand it back if the worker is told to stop."""
-        if self.draining.is_set() or not self.edits.take_up(edit_id):
+        if self.draining.is_set():
+            return
+        self.fence()
+        if not self.edits.take_up(edit_id):
             return
         edit = self.edits.get(edit_id)
         try:
             self._run(edit)
         except ProblemError as error:
             log.info("edit %s failed: %s", edit_id, error)
-            self.edits.end(edit_id, EditStatus.FAILED, error.problem)
+            self._end(edit_id, EditStatus.FAILED, error.problem)
         except EditEndedError:
-            self.edits.end(edit_id, EditStatus.CANCELLED)
+            self._end(edit_id, EditStatus.CANCELLED)
         except (WorkerError, RedisError):
             raise
         except Exception as error:
             log.exception("edit %s failed", edit_id)
             problem = ProblemError(500, "edit-failed", f"The edit failed: {type(error).__name__}: {error}").problem
-            self.edits.end(edit_id, EditStatus.FAILED, problem)
+            self._end(edit_id, EditStatus.FAILED, problem)
+
+    def _end(self, edit_id: str, status: EditStatus, problem: Problem | None = None) -> None:
+        self.fence()
+        self.edits.end(edit_id, status, problem)
 
     def _run(self, edit: Edit) -> None:
         if edit.attempts > MOST_ATTEMPTS:
@@ -82,9 +92,10 @@ class EditJob:
             revision = future.result()
         except StoppedError:
             if self.draining.is_set() and not self.edits.cancel_requested(edit_id):
+                self.fence()
                 self.edits.hand_back(edit_id)
             else:
-                self.edits.end(edit_id, EditStatus.CANCELLED)
+                self._end(edit_id, EditStatus.CANCELLED)
         except EditError as error:
             raise ProblemError(422, error.name, str(error)) from error
         else:

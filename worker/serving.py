@@ -54,21 +54,21 @@ class Serving:
         try:
             lease.acquire(lambda holder: log.info("standing by: %s serves this model", holder))
             self._board.each_beat.append(lease.extend)
-            self._serve(lease.token)
+            self._serve(lease)
         finally:
             lease.release()
-        if self._error is not None:
-            raise self._error
+            if self._error is not None:  # whatever else has come of it since, such as the exit that a signal asks for
+                raise self._error
         if not self._draining.is_set():
             raise WorkerError("The job loop ended by itself; the log above says why.")
 
-    def _serve(self, token: str) -> None:
+    def _serve(self, lease: Lease) -> None:
         loaded, settings = self._resident.loaded, self._settings
         history = History(
             self._resident,
             Ledger(self._redis, self._keys),
             BlobStore(settings.data_dir / "blobs" / loaded.name.replace("/", "--")),
-            token,
+            lease.token,
             self._board.tell,
         )
         history.boot()
@@ -82,7 +82,7 @@ class Serving:
         readers = Readers(history, card, count_tokens)
         editor = Editor(history, methods, defaults.get, settings.data_dir / "statistics", settings.corpus)
         edits = Edits(self._redis, self._keys)
-        job = EditJob(edits, thread, card, count_tokens, editor.run, self._draining, self._stop_job)
+        job = EditJob(edits, thread, card, count_tokens, editor.run, self._draining, self._stop_job, fence=lease.extend)
         worker = self._rq_worker(edits, job)
         self._board.each_beat.append(worker.keep_alive)
         lane.open()

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Desk:
         self.thread = ModelThread(lambda: None, lambda _: None)
         self.thread.start()
         self.ran: list[str] = []
+        self.fence: Callable[[], None] = lambda: None
         self.begun = threading.Event()
 
     def job(self, steps: int, error: Exception | None = None) -> EditJob:
@@ -65,7 +66,10 @@ class Desk:
                 raise error
             raise AssertionError("ran to its end")
 
-        return EditJob(self.edits, self.thread, CARD, len, start, self.draining, self.stop)
+        return EditJob(self.edits, self.thread, CARD, len, start, self.draining, self.stop, self._fence)
+
+    def _fence(self) -> None:
+        self.fence()
 
     def new(self) -> str:
         return self.edits.create(REQUEST)[0]
@@ -239,7 +243,7 @@ def test_an_edit_that_was_committed_is_left_as_its_commit_left_it(
         yield Step("value", 1, 1)
         return stand.commit(random_delta(stand.loaded), started)
 
-    job = EditJob(desk.edits, desk.thread, CARD, len, start, desk.draining, desk.stop)
+    job = EditJob(desk.edits, desk.thread, CARD, len, start, desk.draining, desk.stop, desk.fence)
     job(edit_id)
     edit = desk.edits.get(edit_id)
     assert (edit.status, edit.revision, edit.attempts) == (EditStatus.APPLIED, 1, 1)
@@ -257,3 +261,36 @@ def test_the_end_of_the_model_thread_is_not_waited_for(desk: Desk) -> None:
     with pytest.raises(CorruptStateError):
         desk.job(1)(late)
     assert desk.edits.get(late).status is EditStatus.RUNNING
+
+
+@pytest.mark.parametrize("how", ["drained", "cancelled", "failed", "not begun"])
+def test_an_edit_that_another_worker_has_now_is_not_touched(desk: Desk, how: str) -> None:
+    """A worker that was frozen wakes: its lease is lost, and the edit runs elsewhere."""
+
+    def lost() -> None:
+        raise LeaseLostError
+
+    edit_id = desk.new()
+    if how == "not begun":
+        desk.fence = lost
+        with pytest.raises(LeaseLostError):
+            desk.job(1)(edit_id)
+        assert desk.edits.get(edit_id).status is EditStatus.QUEUED
+        return
+    raised: list[type] = []
+
+    def run() -> None:
+        try:
+            desk.job(5 if how == "failed" else 100_000, RuntimeError("out of luck"))(edit_id)
+        except LeaseLostError as error:
+            raised.append(type(error))
+
+    running = threading.Thread(target=run)
+    running.start()
+    assert desk.begun.wait(5)
+    desk.fence = lost
+    {"drained": desk.draining, "cancelled": desk.stop, "failed": threading.Event()}[how].set()
+    running.join(timeout=10)
+    assert raised == [LeaseLostError]
+    edit = desk.edits.get(edit_id)
+    assert (edit.status, edit.attempts) == (EditStatus.RUNNING, 1)

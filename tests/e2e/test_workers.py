@@ -1,0 +1,203 @@
+"""Workers as processes: none, one, two; killed, frozen, stopped; and what a client sees of it."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.contracts.edits import EditStatus
+from service.contracts.generate import Comparison, GenerateRequest
+from service.contracts.revisions import RevisionKind
+from service.errors import ProblemError
+from tests.conftest import _free_port
+from tests.e2e.kit import FACT, LEASE_SECONDS, SLOW, Place, open_place, until
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with open_place(tmp_path_factory.mktemp("workers"), _free_port) as opened:
+        yield opened
+
+
+def _compare(place: Place, **fields: object) -> Comparison:
+    request = GenerateRequest.model_validate({"prompt": [FACT["prompt"]], "max_new_tokens": 8, **fields})
+    return place.client.generate(request).results[0]
+
+
+def test_without_a_worker_edits_wait_and_readers_are_told(place: Place) -> None:
+    with pytest.raises(ProblemError, match="No worker") as raised:
+        place.client.ready()
+    assert raised.value.problem.status == 503
+    answer = place.http.get("/generate", params={"prompt": "The"})
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) > 0
+    edit = place.submit()
+    assert edit.status is EditStatus.QUEUED
+    assert "worker" in str(edit.notice)
+    cancelled = place.client.cancel(place.submit().id)
+    assert cancelled.status is EditStatus.CANCELLED
+    place.until_ready(place.start_worker())
+    assert place.ended(edit.id).status is EditStatus.APPLIED
+    assert place.client.edit(cancelled.id).status is EditStatus.CANCELLED
+
+
+def test_the_main_job(place: Place) -> None:
+    """Edit, watch, compare on both sides, roll back: with the client, as the README tells."""
+    place.hire()
+    base = place.client.rollback(0)
+    fact = {
+        "hparams": {"v_num_grad_steps": 200, "v_lr": 0.05, "context_templates": [""]},
+        "paraphrases": ["The sport of Lionel Messi is"],
+        "neighborhood": ["Michael Jordan plays"],
+    }
+    states = list(place.client.events(place.submit(**fact).id))
+    assert states[-1].status is EditStatus.APPLIED
+    assert any(state.progress is not None and state.progress.phase == "value" for state in states)
+    revision, outcome = states[-1].revision, states[-1].outcome
+    assert revision == base.revision + 1
+    assert outcome is not None
+    assert outcome.metrics.after.rewrite.target_new.probability > outcome.metrics.before.rewrite.target_new.probability
+    compared = _compare(place)
+    assert (compared.before.revision, compared.after.revision) == (0, revision)
+    assert outcome.generations.before.startswith(compared.before.text)
+    assert outcome.generations.after.startswith(compared.after.text)
+    assert compared.before.tokens != compared.after.tokens
+    assert _compare(place, after=f"r{revision}").after == compared.after
+    assert _compare(place, before=f"r{base.revision}").before.tokens == compared.before.tokens
+    back = place.client.rollback(0)
+    assert (back.kind, back.active) == (RevisionKind.ROLLBACK, ())
+    checksums = place.checksums()
+    assert checksums[revision] != checksums[0] == back.checksum == place.client.model().checksum
+    assert _compare(place).after.tokens == compared.before.tokens
+    assert _compare(place, after=f"r{revision}").after.tokens == compared.after.tokens
+    assert place.client.edit(states[-1].id).status is EditStatus.REVERTED
+
+
+def test_readers_are_answered_while_an_edit_runs(place: Place) -> None:
+    place.hire()
+    expected = _compare(place)
+    edit = place.submit(hparams=SLOW)
+    place.at_value_step(edit.id)
+    seconds: list[float] = []
+    while len(seconds) < 20:
+        begin = time.monotonic()
+        assert _compare(place) == expected
+        seconds.append(time.monotonic() - begin)
+    assert place.client.edit(edit.id).status is EditStatus.RUNNING
+    place.client.cancel(edit.id)
+    assert place.ended(edit.id).status is EditStatus.CANCELLED
+    assert sorted(seconds)[10] < 1
+
+
+def test_the_second_worker_takes_over_from_a_killed_one(place: Place) -> None:
+    first = place.hire()
+    second = place.start_worker()
+    second.until_it_says("standing by")
+    before = place.checksums()
+    edit = place.submit(hparams=SLOW)
+    place.at_value_step(edit.id)
+    assert place.ready_pid() == first.pid
+    first.kill()
+    begin = time.monotonic()
+    place.until_ready(second)
+    assert time.monotonic() - begin < LEASE_SECONDS + 8
+    ended = place.ended(edit.id)
+    assert (ended.status, ended.attempts, ended.revision) == (EditStatus.APPLIED, 2, len(before))
+    assert place.checksums()[:-1] == before
+    assert place.client.model().checksum == place.checksums()[-1]
+
+
+@pytest.mark.parametrize("wakes", ["while the next one edits", "when all is done"])
+def test_a_frozen_worker_finds_that_it_has_lost_its_model(place: Place, wakes: str) -> None:
+    """It wakes in the middle of an edit that is another's now, and touches nothing."""
+    frozen = place.hire()
+    before = place.checksums()
+    edit = place.submit(hparams=SLOW)
+    place.at_value_step(edit.id)
+    frozen.signal(signal.SIGSTOP)
+    try:
+        place.until_ready(place.start_worker())
+        if wakes == "when all is done":
+            place.ended(edit.id)
+        else:
+            until(lambda: place.client.edit(edit.id).attempts == 2, place.says)
+            place.at_value_step(edit.id)
+    finally:
+        frozen.signal(signal.SIGCONT)
+    assert frozen.ended() == 6, frozen.said
+    assert "another" in frozen.said
+    ended = place.ended(edit.id)
+    assert (ended.status, ended.attempts, ended.revision) == (EditStatus.APPLIED, 2, len(before))
+    assert place.checksums()[:-1] == before
+    assert place.client.model().checksum == place.checksums()[-1]
+    assert place.ready_pid()
+
+
+def test_a_stopped_worker_hands_its_edit_to_the_next_one(place: Place) -> None:
+    worker = place.hire()
+    edit = place.submit(hparams=SLOW)
+    place.at_value_step(edit.id)
+    begin = time.monotonic()
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0, worker.said
+    assert time.monotonic() - begin < 10
+    handed_back = place.client.edit(edit.id)
+    assert (handed_back.status, handed_back.attempts, handed_back.progress) == (EditStatus.QUEUED, 0, None)
+    assert place.redis.get(place.keys.lease) is None
+    assert place.redis.get(place.keys.worker) is None
+    place.hire()
+    ended = place.ended(edit.id)
+    assert (ended.status, ended.attempts) == (EditStatus.APPLIED, 1)
+
+
+def test_an_edit_whose_job_is_lost_is_rung_again(place: Place) -> None:
+    """RQ's own records are worth nothing: an accepted edit is done though they are gone."""
+    place.hire().kill()
+    until(lambda: place.redis.get(place.keys.lease) is None)
+    edits = [place.submit() for _ in range(2)]
+    for key in place.redis.keys("rq:*"):
+        place.redis.delete(key)
+    place.hire()
+    revisions = [place.ended(edit.id).revision for edit in edits]
+    assert revisions == [len(place.checksums()) - 2, len(place.checksums()) - 1]
+
+
+def test_a_flipped_bit_is_named_and_nothing_is_served(place: Place) -> None:
+    worker = place.hire()
+    assert place.ended(place.submit().id).status is EditStatus.APPLIED
+    newest = place.client.revisions(limit=1).revisions[0]
+    before = place.checksums()
+    worker.signal(signal.SIGTERM)
+    assert worker.ended() == 0
+    blob = place.blobs / f"{newest.blob}.safetensors"
+    _flip(blob, 1)
+    damaged = place.start_worker()
+    assert damaged.ended() == 5, damaged.said
+    assert str(newest.blob) in damaged.said
+    assert "Traceback" not in damaged.said
+    assert place.ready_pid() is None
+    _flip(blob, 1)
+    place.hire()
+    assert place.checksums() == before
+    assert place.client.model().checksum == before[-1]
+
+
+def _flip(path: Path, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= bit
+    path.write_bytes(content)
+
+
+def test_other_weights_are_not_served_under_the_same_ledger(place: Place) -> None:
+    worker = place.hire()
+    worker.signal(signal.SIGTERM)
+    worker.ended()
+    before = place.checksums()
+    other = place.start_worker(dtype="bfloat16")
+    assert other.ended() == 4, other.said
+    assert "other base weights or another dtype" in other.said
+    assert place.checksums() == before
+    assert os.path.lexists(place.blobs)
