@@ -101,14 +101,14 @@ def test_seconds_are_counted_by_phase_and_without_the_pauses() -> None:
     steps = timed(computing(), timings, "update")
     for expected in ("key", "value", "value"):
         assert next(steps).phase == expected
-        time.sleep(0.05)
+        time.sleep(0.3)
     with pytest.raises(StopIteration) as end:
         next(steps)
     assert end.value.value == 7
     assert timings.keys() == {"key", "value", "update"}
-    assert 0.01 <= timings["key"] < 0.05
-    assert 1.02 <= timings["value"] < 1.1
-    assert 0.01 <= timings["update"] < 0.05
+    assert 0.01 <= timings["key"] < 0.3
+    assert 1.02 <= timings["value"] < 1.3
+    assert 0.01 <= timings["update"] < 0.3
 
 
 def test_driving_notes_every_step() -> None:
