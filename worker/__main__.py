@@ -1,5 +1,6 @@
 """Start the worker: find Redis, load the model, serve it; `python -m worker`."""
 
+import faulthandler
 import logging
 import os
 import signal
@@ -26,6 +27,7 @@ REDIS_SECONDS = 30
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="worker: %(message)s", stream=sys.stderr)
+    faulthandler.register(signal.SIGUSR1)  # kill -USR1 shows where every thread is
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
     try:

@@ -76,6 +76,7 @@ class EditWorker(SimpleWorker):  # type: ignore[misc]
             log_job_description=False,
         )
         self.log_result_lifespan = False
+        self._registered = threading.Event()
         self._reconcile = reconcile
         self._draining = draining
         self._stop_job = stop_job
@@ -84,8 +85,15 @@ class EditWorker(SimpleWorker):  # type: ignore[misc]
         """A job without a sign of life for so long is abandoned, however long it may run."""
         return WORKER_SECONDS
 
+    def bootstrap(self, *arguments: Any, **options: Any) -> None:
+        """Register with RQ, which refuses a name that has shown a sign of life before."""
+        super().bootstrap(*arguments, **options)
+        self._registered.set()
+
     def keep_alive(self) -> None:
         """Renew what expires; called from the heartbeat's thread, also while a job runs."""
+        if not self._registered.is_set():
+            return
         self.heartbeat(WORKER_SECONDS)
         for execution in list(self.executions.values()):
             job = execution.job

@@ -85,6 +85,8 @@ def cancel_edit(edit_id: EditId, response: Response, services: WithServices) -> 
 async def _changes(edit: Existing, services: WithServices) -> AsyncIterator[PubSub]:
     async with services.async_redis.pubsub() as channel:
         await channel.subscribe(services.keys.edit_channel(edit.id))
+        # What changes before Redis has confirmed this is not announced here, so the edit is read only after it.
+        await channel.get_message(timeout=LOOK_SECONDS)
         yield channel
 
 

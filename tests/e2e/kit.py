@@ -202,7 +202,14 @@ class Place:
         return [revision.checksum for revision in revisions]
 
     def says(self) -> str:
-        return "\n\n".join(worker.said for worker in self._workers)
+        """What every worker has said, where the threads of those that run are, and how the edits stand."""
+        for worker in self._workers:
+            if worker.runs:
+                worker.signal(signal.SIGUSR1)
+        time.sleep(1.0)
+        edits = [(edit.id, edit.status, edit.attempts, edit.progress) for edit in self.client.edits().edits]
+        jobs = {key: self.redis.type(key) for key in self.redis.keys("rq:*")}
+        return "\n\n".join([*(worker.said for worker in self._workers), f"{edits=}", f"{jobs=}"])
 
 
 @contextmanager

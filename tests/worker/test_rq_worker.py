@@ -232,3 +232,14 @@ def test_ringing_twice_does_no_harm(raw: Redis) -> None:
     _worker(raw, ran.append).work(burst=True)
     assert set(ran) == {"edit-1"}
     assert waiting(open_queue(raw, KEYS)) == set()
+
+
+def test_a_sign_of_life_before_the_work_begins_does_not_take_the_name(raw: Redis) -> None:
+    """RQ refuses a worker whose name has shown a sign of life; the heartbeat may beat before it registers."""
+    ran: list[str] = []
+    worker = _worker(raw, ran.append)
+    worker.keep_alive()
+    assert not raw.exists(worker.key)
+    ring(open_queue(raw, KEYS), "edit-1")
+    worker.work(burst=True)
+    assert ran == ["edit-1"]

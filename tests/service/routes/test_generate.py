@@ -134,7 +134,6 @@ def test_a_worker_that_goes_away(http: httpx.Client, worker: StandIn, redis: Red
     answer = http.get("/generate", params={"prompt": "a"})
     assert answer.status_code == 503
     assert "went away" in answer.json()["detail"]
-    assert answer.elapsed.total_seconds() < 2.5
     assert lane_length(redis, keys) == 0
 
 
@@ -145,7 +144,7 @@ def test_a_client_that_goes_away_is_not_waited_for(
     with pytest.raises(httpx.ReadTimeout):
         http.get("/generate", params={"prompt": "a"}, timeout=0.3)
     assert lane_length(redis, keys) == 1
-    until = time.monotonic() + 2
+    until = time.monotonic() + 5
     while lane_length(redis, keys) and time.monotonic() < until:
         time.sleep(0.02)
     assert lane_length(redis, keys) == 0

@@ -60,4 +60,3 @@ def test_without_redis(keys: Keys, free_port: Callable[[], int]) -> None:
                 assert answer.json()["type"] == "urn:palimpsest:problem:redis-unavailable"
                 assert answer.headers["Retry-After"] == "2"
                 assert answer.headers["Content-Type"] == "application/problem+json"
-                assert answer.elapsed.total_seconds() < 2
