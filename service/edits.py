@@ -9,7 +9,7 @@ from typing import Any
 
 from redis import Redis
 
-from service.contracts.edits import Edit, EditRequest, EditStatus, Outcome, Progress
+from service.contracts.edits import AnyEditRequest, Edit, EditStatus, Outcome, Progress
 from service.contracts.problem import Problem
 from service.errors import ProblemError, not_found
 from service.keys import Keys
@@ -80,7 +80,7 @@ class Edits:
         self._move = redis.register_script(_MOVE)
         self._cancel = redis.register_script(_CANCEL)
 
-    def create(self, request: EditRequest, idempotency_key: str | None = None) -> tuple[str, bool]:
+    def create(self, request: AnyEditRequest, idempotency_key: str | None = None) -> tuple[str, bool]:
         """Store a queued edit; returns its id and whether it is new.
 
         The same `idempotency_key` gives the same edit again for the same body, and a 409 problem for another.
@@ -102,7 +102,7 @@ class Edits:
             return self.create(request, idempotency_key)
         return _same(value, digest), False
 
-    def known(self, request: EditRequest, idempotency_key: str) -> str | None:
+    def known(self, request: AnyEditRequest, idempotency_key: str) -> str | None:
         """The id of the edit that this key has made already; a 409 problem if the body was another."""
         value = self._redis.get(self._keys.idempotency(idempotency_key))
         return _same(value, _digest(_body(request))) if value else None
@@ -207,7 +207,7 @@ def applied_fields(revision: int, outcome: Outcome) -> dict[str, str]:
     }
 
 
-def _body(request: EditRequest) -> str:
+def _body(request: AnyEditRequest) -> str:
     return request.model_dump_json(exclude_defaults=True)
 
 
@@ -233,10 +233,12 @@ def _edit(edit_id: str, fields: Mapping[str, str], position: int | None, is_acti
     loaded: dict[str, Any] = {
         name: json.loads(fields[name]) for name in ("progress", "outcome", "problem") if fields.get(name)
     }
+    request = json.loads(fields["request"])
     return Edit(
         id=edit_id,
         status=status,
-        request=json.loads(fields["request"]),
+        request=request,
+        fact_count=len(request.get("facts", "1")),
         created_at=datetime.fromisoformat(fields["created_at"]),
         started_at=datetime.fromisoformat(fields["started_at"]) if fields.get("started_at") else None,
         ended_at=datetime.fromisoformat(fields["ended_at"]) if fields.get("ended_at") else None,

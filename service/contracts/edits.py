@@ -1,14 +1,24 @@
-"""An edit: the request to rewrite a fact, and its outcome."""
+"""An edit: the request to rewrite one fact or many, and its outcome."""
 
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+)
 
 from service.contracts.base import Contract, PlainObject, RevisionNumber, Text
 from service.contracts.problem import Problem
-from service.contracts.scores import Metrics
+from service.contracts.scores import FactScores, Metrics, Summaries
+
+MOST_FACTS = 10_000
+"""Facts in one batch: as many as have been written into one model with any success (MEMIT, section 5)."""
 
 Prompts = Annotated[tuple[Text, ...], Field(max_length=100)]
 
@@ -47,8 +57,8 @@ class Fact(Contract):
         return target_true
 
 
-class EditRequest(Fact):
-    """`POST /edits`: one fact, and how to write it."""
+class EditOptions(Contract):
+    """How facts are written, be it one or many."""
 
     method: Annotated[
         str,
@@ -65,6 +75,31 @@ class EditRequest(Fact):
     base_revision: Annotated[
         RevisionNumber | None, Field(description="refuse the edit (409) unless the head is this revision")
     ] = None
+
+
+class EditRequest(EditOptions, Fact):
+    """`POST /edits`: one fact, and how to write it."""
+
+    @property
+    def facts(self) -> tuple[Fact, ...]:
+        """The one fact, so that an edit of one and an edit of many are read alike."""
+        return (self,)
+
+
+class BatchRequest(EditOptions):
+    """`POST /edits`: many facts for one revision, and how to write them."""
+
+    facts: Annotated[tuple[Fact, ...], Field(min_length=1, max_length=MOST_FACTS)]
+
+
+def _one_or_many(value: object, _: ValidatorFunctionWrapHandler) -> EditRequest | BatchRequest:
+    """Chosen by hand, because the errors of a union name its members, which no client has written."""
+    many = isinstance(value, BatchRequest) or (isinstance(value, dict) and "facts" in value)
+    return BatchRequest.model_validate(value) if many else EditRequest.model_validate(value)
+
+
+AnyEditRequest = Annotated[EditRequest | BatchRequest, WrapValidator(_one_or_many)]
+"""One fact, or a batch where the body has `facts`."""
 
 
 class EditStatus(StrEnum):
@@ -106,17 +141,23 @@ class Outcome(Contract):
     """What a finished computation found out."""
 
     hparams: dict[str, Any]
-    metrics: Metrics
-    generations: Generations
+    summary: Annotated[Summaries, Field(description="means over the facts")]
+    facts: Annotated[tuple[FactScores, ...], Field(description="one a fact, in order")]
+    metrics: Annotated[
+        Metrics | None, Field(description="prompt by prompt, where the edit has one fact; otherwise null")
+    ] = None
+    generations: Annotated[tuple[Generations, ...], Field(description="of the first facts, four at most")]
     timings: Annotated[dict[str, float], Field(description="seconds by phase")]
+    warnings: Annotated[tuple[str, ...], Field(description="what may make the edit worse than it looks")] = ()
 
 
 class Edit(Contract):
-    """An edit as the API shows it."""
+    """An edit as the API shows it. Only `GET /edits/{id}` has all facts of a batch; elsewhere the first few stand."""
 
     id: str
     status: EditStatus
-    request: EditRequest
+    request: AnyEditRequest
+    fact_count: Annotated[int, Field(description="how many facts the edit has, shown or not")]
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None

@@ -15,6 +15,9 @@ class MethodCard(Contract):
     name: str
     title: str
     source: str
+    batch: Annotated[
+        bool, Field(description="computes all facts of a batch at once; otherwise one after the other, in one revision")
+    ] = False
     hparams_schema: Annotated[dict[str, Any], Field(description="JSON Schema of `hparams`")]
     defaults: Annotated[
         dict[str, Any] | None, Field(description="the values for this model; null where none are shipped")

@@ -59,3 +59,25 @@ class Metrics(Contract):
 
     before: Side
     after: Side
+
+
+class FactSide(Contract):
+    """One fact's prompt in one state of the weights; the summary takes its paraphrases and neighbours in."""
+
+    target_new: TargetScore
+    target_true: TargetScore | None = None
+    summary: Summary
+
+
+class FactScores(Contract):
+    """One fact on the base weights and on the edited ones."""
+
+    before: FactSide
+    after: FactSide
+
+
+class Summaries(Contract):
+    """Means over the facts of an edit, on the base weights and on the edited ones."""
+
+    before: Summary
+    after: Summary
