@@ -78,8 +78,9 @@ def _keys_and_value(loaded: LoadedModel, rows: Sequence[Row], layer: int) -> tup
     seen: dict[str, Tensor] = {}
 
     def look(_: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen["keys"] = torch.stack([inputs[0][index, row.anchor] for index, row in enumerate(rows)])
-        seen["value"] = output[0, rows[0].anchor]
+        keys, values = (tensor.reshape(len(rows), -1, tensor.shape[-1]) for tensor in (inputs[0], output))
+        seen["keys"] = torch.stack([keys[index, row.anchor] for index, row in enumerate(rows)])
+        seen["value"] = values[0, rows[0].anchor].clone()
 
     handle = loaded.mlp_out(layer).register_forward_hook(look)
     with torch.no_grad():
@@ -90,10 +91,10 @@ def _keys_and_value(loaded: LoadedModel, rows: Sequence[Row], layer: int) -> tup
 
 def _logits_with(loaded: LoadedModel, rows: Sequence[Row], layer: int, delta: Tensor) -> Tensor:
     def add(_: Any, __: Any, output: Tensor) -> Tensor:
-        changed = output.clone()
+        changed = output.reshape(len(rows), -1, output.shape[-1]).clone()
         for index, row in enumerate(rows):
             changed[index, row.anchor] += delta
-        return changed
+        return changed.reshape(output.shape)
 
     handle = loaded.mlp_out(layer).register_forward_hook(add)
     try:

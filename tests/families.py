@@ -1,4 +1,4 @@
-"""A tiny random model of every family, with a tokenizer that splits words into several tokens."""
+"""Tiny random models of every family, with a tokenizer that splits words into several tokens."""
 
 from functools import cache
 from typing import Any
@@ -38,17 +38,39 @@ _GPT = {
     "bos_token_id": 0,
     "eos_token_id": 1,
 }
+_FALCON = {**_SHAPE, "model_type": "falcon", "ffn_hidden_size": 64}
 
+# A second variant of an architecture says its model_type; the others are named by it.
 CONFIGS: dict[str, dict[str, Any]] = {
     "gpt2": _GPT,
     "gptj": {**_GPT, "rotary_dim": 4},
+    "gpt_neo": {**_SHAPE, "attention_types": [[["global", "local"], LAYERS // 2]], "window_size": 6},
     "gpt_neox": _SHAPE,
+    "opt": {**_SHAPE, "ffn_dim": 128},
+    "falcon": _FALCON,
+    "falcon-alibi": {**_FALCON, "alibi": True, "parallel_attn": False, "multi_query": False, "bias": True},
+    "falcon-new": {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2},
     "llama": _GROUPED,
     "mistral": {**_GROUPED, "sliding_window": 6},
     "qwen2": _GROUPED,
     "qwen3": {**_GROUPED, "head_dim": 8},
     "gemma2": {**_GROUPED, "head_dim": 8, "sliding_window": 6, "final_logit_softcapping": 3.0},
+    "gemma3_text": {
+        **_GROUPED,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "sliding_window": 6,
+        "layer_types": ["sliding_attention", "full_attention"] * (LAYERS // 2),
+    },
     "phi3": _GROUPED,
+    "stablelm": {**_GROUPED, "use_qkv_bias": True},
+    "stablelm-parallel": {
+        **_GROUPED,
+        "model_type": "stablelm",
+        "use_parallel_residual": True,
+        "qk_layernorm": True,
+    },
+    "olmo2": _GROUPED,
 }
 
 
@@ -68,17 +90,18 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", bos_token="<pad>")
 
 
-def tiny_model(family: str, dtype: torch.dtype = torch.float32) -> LoadedModel:
-    """A seeded random model of a family, in evaluation mode, its weights large enough to say something."""
+def tiny_model(name: str, dtype: torch.dtype = torch.float32) -> LoadedModel:
+    """A seeded random model of one of CONFIGS, in evaluation mode, its weights large enough to say something."""
     tokenizer = tiny_tokenizer()
-    config = AutoConfig.for_model(family, vocab_size=len(tokenizer), **CONFIGS[family])
+    config = AutoConfig.for_model(**{"model_type": name, **CONFIGS[name], "vocab_size": len(tokenizer)})
+    family = family_of(config.model_type)
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=family_of(family).attention, dtype=dtype)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=family.attention, dtype=dtype)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for path, parameter in model.named_parameters():
             if parameter.dim() > 1:
                 parameter.normal_(0, 0.15)
-            elif name.endswith("bias"):
+            elif path.endswith("bias"):
                 parameter.normal_(0, 0.05)
     model.eval().requires_grad_(requires_grad=False)
-    return LoadedModel(name=f"tiny-{family}", model=model, tokenizer=tokenizer, family=family_of(family))
+    return LoadedModel(name=f"tiny-{name}", model=model, tokenizer=tokenizer, family=family)

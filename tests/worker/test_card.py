@@ -42,7 +42,7 @@ def _check(card: ModelCard, **fields: Any) -> None:
 def test_a_card_is_the_models(family: str) -> None:
     loaded = tiny_model(family)
     card = _card(family)
-    assert (card.name, card.family, card.dtype, card.device) == (f"tiny-{family}", family, "float32", "cpu")
+    assert (card.name, card.family, card.dtype, card.device) == (f"tiny-{family}", loaded.family.name, "float32", "cpu")
     assert (card.layers, card.hidden_size, card.context_length) == (LAYERS, 32, 128)
     assert card.parameters == sum(parameter.numel() for parameter in loaded.model.parameters())
     assert loaded.model.get_parameter(card.editable.format(LAYERS - 1)) is loaded.mlp_out(LAYERS - 1).weight

@@ -22,7 +22,22 @@ FAMILIES: Mapping[str, ModelFamily] = MappingProxyType(
                 mlp_out="transformer.h.{}.mlp.fc_out",
                 attention="eager",  # transformers has no other for it
             ),
+            ModelFamily(
+                name="gpt_neo",
+                layer="transformer.h.{}",
+                mlp_out="transformer.h.{}.mlp.c_proj",
+                attention="eager",  # transformers has no other for it that runs on a CPU
+            ),
             ModelFamily(name="gpt_neox", layer="gpt_neox.layers.{}", mlp_out="gpt_neox.layers.{}.mlp.dense_4h_to_h"),
+            ModelFamily(
+                name="opt",
+                layer="model.decoder.layers.{}",
+                mlp_out="model.decoder.layers.{}.fc2",
+                # opt-350m norms the sum of MLP and residual stream, and its embedding is narrower than the stream
+                requires={"do_layer_norm_before": True},
+            ),
+            # eager would add ALiBi twice, in the mask and beside it
+            ModelFamily(name="falcon", layer="transformer.h.{}", mlp_out="transformer.h.{}.mlp.dense_4h_to_h"),
             _llama_like("llama"),
             _llama_like("mistral"),
             _llama_like("qwen2"),
@@ -34,7 +49,22 @@ FAMILIES: Mapping[str, ModelFamily] = MappingProxyType(
                 post_mlp="model.layers.{}.post_feedforward_layernorm",
                 attention="eager",  # scaled dot-product attention leaves out the soft cap
             ),
+            ModelFamily(
+                name="gemma3_text",
+                layer="model.layers.{}",
+                mlp_out="model.layers.{}.mlp.down_proj",
+                post_mlp="model.layers.{}.post_feedforward_layernorm",
+                # an embedding model sees both ways; the soft cap is gemma2's, and no published gemma3 has it
+                requires={"use_bidirectional_attention": False, "attn_logit_softcapping": None},
+            ),
             _llama_like("phi3"),
+            _llama_like("stablelm"),
+            ModelFamily(
+                name="olmo2",
+                layer="model.layers.{}",
+                mlp_out="model.layers.{}.mlp.down_proj",
+                post_mlp="model.layers.{}.post_feedforward_layernorm",
+            ),
         )
     }
 )
@@ -43,7 +73,9 @@ FAMILIES: Mapping[str, ModelFamily] = MappingProxyType(
 def family_of(model_type: str) -> ModelFamily:
     """The family of a configuration's `model_type`; raises UnsupportedModelError naming those there are."""
     if model_type not in FAMILIES:
+        text = f"{model_type}_text"  # the name of a multimodal model's language model, saved by itself
+        hint = f"; only its text models, {text!r}, are" if text in FAMILIES else ""
         raise UnsupportedModelError(
-            f"The architecture {model_type!r} is not supported. Supported families: {', '.join(FAMILIES)}."
+            f"The architecture {model_type!r} is not supported{hint}. Supported families: {', '.join(FAMILIES)}."
         )
     return FAMILIES[model_type]

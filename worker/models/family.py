@@ -1,6 +1,7 @@
 """A model architecture as data: where its parts are and how its weights lie."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,7 @@ class ModelFamily:
     in_out: whether `mlp_out.weight` is [d, h] (Conv1D) rather than [h, d] (Linear).
     post_mlp: a norm between the MLP's output and the residual stream, where there is one.
     attention: the attention implementation of transformers that computes this family exactly.
+    requires: what a configuration must say, by name, for the rest to hold; what it leaves out is taken to be so.
     """
 
     name: str
@@ -23,3 +25,4 @@ class ModelFamily:
     in_out: bool = False
     post_mlp: str | None = None
     attention: str = "sdpa"
+    requires: Mapping[str, object] = field(default_factory=dict, hash=False)

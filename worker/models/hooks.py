@@ -12,7 +12,10 @@ class StopForward(Exception):  # noqa: N818 - not an error: it ends a forward pa
 
 
 class Captured:
-    """What went through a module at its last call: `input` and `output`, as first tensors."""
+    """What went through a module at its last call: `input` and a copy of `output`, as first tensors.
+
+    A copy, since what follows may change the output in place: falcon adds the attention's to the MLP's.
+    """
 
     input: Tensor
     output: Tensor
@@ -27,7 +30,7 @@ def captured(module: nn.Module, *, stop: bool = False) -> Iterator[Captured]:
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         seen.input = args[0] if args else next(iter(kwargs.values()))
         seen.wraps_output = isinstance(output, tuple)
-        seen.output = output[0] if isinstance(output, tuple) else output
+        seen.output = (output[0] if isinstance(output, tuple) else output).clone()
         if stop:
             raise StopForward
 

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from service.keys import model_name
 from worker.errors import ModelNotFoundError, UnsupportedModelError
 from worker.models.families import family_of
+from worker.models.family import ModelFamily
 from worker.models.loaded import LoadedModel
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ def load(model: str, dtype: str, device: str, data_dir: Path) -> LoadedModel:
     where = resolve_device(device)
     folder = converted_default(data_dir) if model == DEFAULT_MODEL else _folder_or_id(model)
     config, _ = _from(PretrainedConfig.get_config_dict, folder)
-    family = family_of(str(config.get("model_type") if isinstance(config, dict) else None))
+    config = config if isinstance(config, dict) else {}
+    family = family_of(str(config.get("model_type")))
+    _refuse_variants(model, config, family)
     chosen = ("float32" if where.type == "cpu" else "auto") if dtype == "auto" else dtype
     loaded = _weights(folder, dtype=chosen, attn_implementation=family.attention)
     loaded.to(where).eval().requires_grad_(requires_grad=False)
@@ -97,6 +100,15 @@ def _folder_or_id(model: str) -> Path | str:
             raise ModelNotFoundError(f"The model folder {folder} is missing or has no config.json.")
         return folder
     return model
+
+
+def _refuse_variants(model: str, config: dict[str, Any], family: ModelFamily) -> None:
+    for name, value in family.requires.items():
+        if config.get(name) not in (None, value):
+            raise UnsupportedModelError(
+                f"{model} says {name} = {config[name]!r} in its config.json; {family.name} models can be edited only "
+                f"with {value!r}. Take another model."
+            )
 
 
 def _weights(source: Path | str, **options: Any) -> Any:

@@ -45,6 +45,16 @@ def test_what_goes_through_is_captured() -> None:
     assert _clean(model)
 
 
+def test_what_is_captured_stays_as_it_was() -> None:
+    """What follows in the model may add to an output in place."""
+    model, inputs = Model(), torch.randn(2, 3)
+    with captured(model.first) as seen:
+        output = model.first(inputs)
+    before = output.clone()
+    output += 1
+    assert torch.equal(seen.output, before)
+
+
 def test_a_pass_can_end_where_enough_is_known() -> None:
     model = Model()
     with captured(model.first, stop=True) as seen:

@@ -42,10 +42,10 @@ def _load(folder: Path | str, dtype: str = "auto", device: str = "cpu") -> Loade
 def test_a_folder_gives_the_model_that_was_saved(save: Save, family: str) -> None:
     loaded = _load(save(family))
     assert loaded.name == f"my-{family}"
-    assert loaded.family.name == family
+    assert loaded.family is tiny_model(family).family
     assert loaded.dtype == torch.float32
     assert same_bits(bits(loaded), bits(tiny_model(family)))
-    assert loaded.model.config._attn_implementation == FAMILIES[family].attention
+    assert loaded.model.config._attn_implementation == loaded.family.attention
     assert not loaded.model.training
     assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
     text = "Messi plays 東京"
@@ -118,7 +118,7 @@ def test_a_config_that_is_none(save: Save, content: str) -> None:
         _load(folder)
 
 
-@pytest.mark.parametrize("family", ["opt", "bert", "never-heard-of", "llava"])
+@pytest.mark.parametrize("family", ["bloom", "bert", "never-heard-of", "llava", "gemma3"])
 def test_other_architectures_are_told_which_are_supported(save: Save, family: str) -> None:
     folder = save()
     config = json.loads((folder / "config.json").read_text())
@@ -126,6 +126,26 @@ def test_other_architectures_are_told_which_are_supported(save: Save, family: st
     refusal = _refusal(folder, UnsupportedModelError)
     assert repr(family) in refusal
     assert all(name in refusal for name in FAMILIES)
+
+
+def test_a_model_with_images_is_told_of_those_without(save: Save) -> None:
+    folder = save("gemma3_text")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"model_type": "gemma3", "text_config": config}))
+    assert "only its text models, 'gemma3_text', are" in _refusal(folder, UnsupportedModelError)
+
+
+@pytest.mark.parametrize("name", [name for name, family in FAMILIES.items() if family.requires])
+def test_variants_that_compute_otherwise_are_refused(save: Save, name: str) -> None:
+    """Such as opt-350m, which norms the sum of MLP and residual stream, or gemma3's embedding model."""
+    folder = save(name)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    for key, value in FAMILIES[name].requires.items():
+        path.write_text(json.dumps({**config, key: not value}))
+        assert key in _refusal(folder, UnsupportedModelError)
+        path.write_text(json.dumps({other: config[other] for other in config if other != key}))
+        assert getattr(_load(folder).config, key) == value, "what a configuration leaves out is taken to be so"
 
 
 def test_a_model_that_brings_its_own_code_is_not_run(save: Save, tmp_path: Path) -> None:

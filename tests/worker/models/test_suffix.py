@@ -26,7 +26,7 @@ def _whole(loaded: LoadedModel, row: Row, layer: int, delta: Tensor, *, at_mlp: 
 
     def add(_: Any, __: Any, output: Any) -> Any:
         hidden = (output[0] if isinstance(output, tuple) else output).clone()
-        hidden[0, row.anchor] += delta
+        hidden.view(len(row.ids), -1)[row.anchor] += delta  # [1, T, h], or [T, h] where the MLP sees rows flattened
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
     module = loaded.mlp_out(layer) if at_mlp else loaded.module(loaded.family.layer, layer)
@@ -64,7 +64,7 @@ def test_keys_and_values_are_those_of_the_projection(family: str) -> None:
     torch.testing.assert_close(loaded.mlp_out(1)(suffix.keys), suffix.values, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gptj", "llama", "gemma2"])
+@pytest.mark.parametrize("family", ["gpt2", "gptj", "gpt_neo", "opt", "falcon", "llama", "gemma2", "olmo2"])
 def test_the_loss_layer_may_lie_below_the_last(family: str) -> None:
     loaded = tiny_model(family)
     rows = _rows(loaded)[:1]
@@ -73,7 +73,7 @@ def test_the_loss_layer_may_lie_below_the_last(family: str) -> None:
     found = suffix.read(suffix.hidden(delta, at_mlp=True))
 
     def passing_on(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
-        return (hidden_states, None) if family == "gptj" else hidden_states
+        return (hidden_states, None) if family in {"gptj", "gpt_neo", "falcon"} else hidden_states
 
     with replaced_forward(loaded.module(loaded.family.layer, LAYERS - 1), passing_on):
         expected = _whole(loaded, rows[0], 0, delta, at_mlp=True)[list(rows[0].reads)]
