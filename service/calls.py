@@ -1,7 +1,7 @@
 """The client commands: each is one call of the API, shown well, or as JSON for scripts."""
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 from pydantic import BaseModel
@@ -9,10 +9,11 @@ from rich.console import Console
 
 from service import display
 from service.client import Client
-from service.contracts.edits import Edit, EditRequest, EditStatus
+from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
 from service.contracts.generate import GenerateRequest
 from service.contracts.revisions import RollbackRequest
 from service.errors import ProblemError
+from service.facts import decode, parse
 
 URL = "http://127.0.0.1:8000"
 
@@ -22,10 +23,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JS
 
 def edit(
     prompt: Annotated[
-        str, typer.Argument(help='What the model continues: "The Eiffel Tower is located in the city of".')
-    ],
-    subject: Annotated[str, typer.Option(help="Whom the fact is about, verbatim in the prompt.")],
-    target_new: Annotated[str, typer.Option(help="What the model should say.")],
+        str | None, typer.Argument(help='What the model continues: "The Eiffel Tower is located in the city of".')
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Whom the fact is about, verbatim in the prompt.")] = None,
+    target_new: Annotated[str | None, typer.Option(help="What the model should say.")] = None,
     target_true: Annotated[str | None, typer.Option(help="What it says now; adds scores.")] = None,
     paraphrase: Annotated[
         list[str] | None, typer.Option(metavar="PROMPT", help="A prompt that should follow the edit; repeatable.")
@@ -33,7 +34,15 @@ def edit(
     neighborhood: Annotated[
         list[str] | None, typer.Option(metavar="PROMPT", help="A prompt that must not change; repeatable.")
     ] = None,
-    method: Annotated[str, typer.Option(help="How the fact is written.")] = "rome",
+    batch: Annotated[
+        typer.FileBinaryRead | None,
+        typer.Option(
+            metavar="FILE",
+            help="Many facts instead of one, for one revision: JSON lines or a JSON array of objects with prompt, "
+            "subject, target_new, ..., or of CounterFact records; - is the standard input.",
+        ),
+    ] = None,
+    method: Annotated[str, typer.Option(help="How the facts are written.")] = "rome",
     hparam: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A hyperparameter, its value as in JSON; repeatable.")
     ] = None,
@@ -42,32 +51,32 @@ def edit(
     as_json: JsonOption = False,
     url: UrlOption = URL,
 ) -> None:
-    """Rewrite one fact in the model's weights."""
-    request = EditRequest.model_validate(
-        {
-            "prompt": prompt,
-            "subject": subject,
-            "target_new": target_new,
-            "target_true": target_true,
-            "paraphrases": paraphrase or (),
-            "neighborhood": neighborhood or (),
-            "method": method,
-            "hparams": dict(_hparam(text) for text in hparam or ()),
-            "base_revision": base_revision,
-        }
-    )
+    """Rewrite one fact in the model's weights, or a batch of facts (--batch)."""
+    one = {
+        "prompt": prompt,
+        "subject": subject,
+        "target_new": target_new,
+        "target_true": target_true,
+        "paraphrases": paraphrase,
+        "neighborhood": neighborhood,
+    }
+    options = {
+        "method": method,
+        "hparams": dict(_hparam(text) for text in hparam or ()),
+        "base_revision": base_revision,
+    }
+    request = _request({name: value for name, value in one.items() if value not in (None, [])}, batch, options)
     with Client(url) as client:
         final = client.submit(request)
         if wait:
             final = _follow(client, final)
+            if final.fact_count > len(final.request.facts):
+                final = client.edit(final.id)
     if as_json:
         _print_json(final)
     else:
         _show_edit(final, Console())
-    if final.status.ended and final.status is not EditStatus.APPLIED:
-        if final.problem is not None:
-            raise ProblemError.of(final.problem)
-        raise typer.Exit(1)
+    _exit(final)
 
 
 def generate(
@@ -131,10 +140,24 @@ def status(as_json: JsonOption = False, url: UrlOption = URL) -> None:
         Console().print(display.status_view(model, client.revisions(limit=5).revisions, client.edits(limit=5).edits))
 
 
+def _request(one: dict[str, Any], batch: BinaryIO | None, options: dict[str, Any]) -> EditRequest | BatchRequest:
+    if batch is None:
+        missing = [name for name in ("prompt", "subject", "target_new") if name not in one]
+        if missing:
+            options_of = {"prompt": "PROMPT", "subject": "--subject", "target_new": "--target-new"}
+            names = ", ".join(options_of[name] for name in missing)
+            raise typer.BadParameter(f"missing {names}; give one fact, or many with --batch FILE")
+        return EditRequest.model_validate({**one, **options})
+    if one:
+        raise typer.BadParameter("the facts come from the file, so give no fact beside it", param_hint="--batch")
+    return BatchRequest.model_validate({"facts": parse(decode(batch.read())), **options})
+
+
 def _follow(client: Client, edit: Edit) -> Edit:
     console = Console(stderr=True)
+    label = "edit" if edit.fact_count == 1 else f"edit of {edit.fact_count} facts"
     try:
-        with display.EditProgressBar(console, "edit") as bar:
+        with display.EditProgressBar(console, label) as bar:
             for current in client.events(edit.id):
                 edit = current
                 bar.show(current)
@@ -150,14 +173,26 @@ def _follow(client: Client, edit: Edit) -> Edit:
 
 def _show_edit(edit: Edit, console: Console) -> None:
     outcome = edit.outcome
-    if outcome is not None:
-        texts = {outcome.generations.prompt: (outcome.generations.before, outcome.generations.after)}
-        console.print(display.fact_table(edit, outcome, texts, base="before", head="after"))
+    if outcome is not None and outcome.metrics is not None:
+        texts = {generated.prompt: (generated.before, generated.after) for generated in outcome.generations}
+        fact = edit.request.facts[0]
+        console.print(display.fact_table(fact, outcome.metrics, texts, base="before", head="after"))
         console.print(display.score_lines(outcome))
+    elif outcome is not None:
+        console.print(display.batch_view(edit.request.facts, outcome))
+    for warning in outcome.warnings if outcome else ():
+        console.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     made = f", and made revision r{edit.revision}" if edit.revision is not None else ""
     console.print(f"edit {edit.id} is {edit.status}{made}", highlight=False)
     if edit.notice:
         console.print(edit.notice, markup=False)
+
+
+def _exit(edit: Edit) -> None:
+    if edit.status.ended and edit.status is not EditStatus.APPLIED:
+        if edit.problem is not None:
+            raise ProblemError.of(edit.problem)
+        raise typer.Exit(1)
 
 
 def _hparam(text: str) -> tuple[str, Any]:

@@ -1,13 +1,14 @@
 """What a worker's card lets anybody check of an edit without a model: method, hyperparameters, length."""
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from tokenizers import Tokenizer
 
-from service.contracts.edits import EditRequest
+from service.contracts.edits import AnyEditRequest, BatchRequest, Fact
 from service.contracts.generate import GenerateRequest
 from service.contracts.model import MethodCard, ModelCard
 from service.contracts.problem import FieldError
@@ -16,7 +17,10 @@ from service.errors import ProblemError, invalid
 CountTokens = Callable[[str], int]
 
 MAX_ERRORS = 20
-"""Wrong hyperparameters named in one problem."""
+"""Wrong hyperparameters, or texts too long, that are named in one problem."""
+
+MOST_PREFIX = 1
+"""Tokens for the space that some tokenizers put before a text."""
 
 MAX_SHOWN = 200
 """Characters of a client's own text in one sentence."""
@@ -27,41 +31,63 @@ def token_counter(tokenizer: Tokenizer) -> CountTokens:
     return lambda text: len(tokenizer.encode(text))
 
 
-def check_edit(request: EditRequest, card: ModelCard, count_tokens: CountTokens) -> None:
+def check_edit(request: AnyEditRequest, card: ModelCard, count_tokens: CountTokens) -> None:
     """Raise a 422 problem that names the field if the resident model cannot take this edit."""
     method = next((method for method in card.methods if method.name == request.method), None)
     if method is None:
         names = ", ".join(method.name for method in card.methods)
         raise invalid("method", f"{request.method!r} is not a method of this worker; it has: {names}", "unknown-method")
     _check_hparams(request, method, card)
-    for field, text in _texts(request):
-        tokens = count_tokens(text) + (card.template_tokens if field == "prompt" else 0)
-        _check_length(field, tokens, card)
+    errors = list(islice(_too_long(request, card, count_tokens), MAX_ERRORS))
+    if errors:
+        raise ProblemError(422, "too-long", "; ".join(f"{e.field}: {e.detail}" for e in errors), errors=errors)
 
 
 def check_generation(request: GenerateRequest, card: ModelCard, count_tokens: CountTokens) -> None:
     """Raise a 422 problem if a prompt and its continuation do not fit into the model's context."""
     for index, prompt in enumerate(request.prompt):
-        _check_length(f"prompt[{index}]", count_tokens(prompt) + request.max_new_tokens, card)
+        tokens = count_tokens(prompt) + request.max_new_tokens
+        if tokens > card.context_length:
+            raise invalid(f"prompt[{index}]", _shorten(tokens, card), "too-long")
 
 
-def _texts(request: EditRequest) -> Iterable[tuple[str, str]]:
-    target = max(request.target_new, request.target_true or "", key=len)
-    yield "prompt", f"{request.prompt} {target}"
-    for name, prompts in (("paraphrases", request.paraphrases), ("neighborhood", request.neighborhood)):
+def _too_long(request: AnyEditRequest, card: ModelCard, count_tokens: CountTokens) -> Iterable[FieldError]:
+    added = count_tokens("") + MOST_PREFIX
+    for fact_field, fact in _facts(request):
+        targets = {fact.target_new, fact.target_true or fact.target_new}
+        longest = max(map(_most_tokens, targets))
+        for field, prompt in _prompts(fact):
+            template = card.template_tokens if field == "prompt" else 0
+            if _most_tokens(prompt) + 1 + longest + added + template <= card.context_length:
+                continue
+            tokens = max(count_tokens(f"{prompt} {target}") for target in targets) + template
+            if tokens > card.context_length:
+                yield FieldError(field=fact_field + field, detail=_shorten(tokens, card))
+
+
+def _facts(request: AnyEditRequest) -> Iterable[tuple[str, Fact]]:
+    if not isinstance(request, BatchRequest):
+        return [("", request)]
+    return ((f"facts[{index}].", fact) for index, fact in enumerate(request.facts))
+
+
+def _prompts(fact: Fact) -> Iterable[tuple[str, str]]:
+    yield "prompt", fact.prompt
+    for name, prompts in (("paraphrases", fact.paraphrases), ("neighborhood", fact.neighborhood)):
         for index, prompt in enumerate(prompts):
-            yield f"{name}[{index}]", f"{prompt} {target}"
+            yield f"{name}[{index}]", prompt
 
 
-def _check_length(field: str, tokens: int, card: ModelCard) -> None:
-    if tokens > card.context_length:
-        detail = (
-            f"needs {tokens} tokens with what is added to it, and {card.name} takes {card.context_length}; shorten it"
-        )
-        raise invalid(field, detail, "too-long")
+def _most_tokens(text: str) -> int:
+    """No tokenizer makes more: a token is a byte at least, and composing (NFC) at most triples the bytes."""
+    return len(text) if text.isascii() else 3 * len(text.encode())
 
 
-def _check_hparams(request: EditRequest, method: MethodCard, card: ModelCard) -> None:
+def _shorten(tokens: int, card: ModelCard) -> str:
+    return f"needs {tokens} tokens with what is added to it, and {card.name} takes {card.context_length}; shorten it"
+
+
+def _check_hparams(request: AnyEditRequest, method: MethodCard, card: ModelCard) -> None:
     values = {**(method.defaults or {}), **request.hparams}
     found = Draft202012Validator(method.hparams_schema).iter_errors(values)
     errors = [field_error for error in found for field_error in _field_errors(error)][:MAX_ERRORS]

@@ -5,7 +5,7 @@ import re
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import httpx
 import typer
@@ -16,8 +16,10 @@ from service import calls, display
 from service import demo as demonstration
 from service.claims import UpError
 from service.errors import ProblemError
+from service.facts import FactsError
 from service.settings import Settings
 from service.supervisor import Stack, Supervisor
+from service.wording import field_errors
 
 app = typer.Typer(
     help="Palimpsest: edit what a language model knows, see before and after, roll back.",
@@ -38,6 +40,15 @@ class Dtype(StrEnum):
     FLOAT16 = "float16"
 
 
+class Source(StrEnum):
+    """The text that key statistics are taken over."""
+
+    SELF = "self"
+    CORPUS = "corpus"
+    WIKIPEDIA = "wikipedia"
+    WIKITEXT = "wikitext"
+
+
 def _device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
         raise typer.BadParameter("must be auto, cpu, cuda, or cuda:N")
@@ -48,6 +59,12 @@ def _model(value: str) -> str:
     """A local folder by its absolute path, so that every process and every run finds the same one."""
     folder = Path(value).expanduser()
     return str(folder.resolve()) if ("/" in value or value.startswith((".", "~"))) and folder.is_dir() else value
+
+
+def _layers(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"\d+(,\d+)*", value):
+        raise typer.BadParameter("must be numbers with commas between them, such as 4,5,6,7,8")
+    return value
 
 
 ModelOption = Annotated[
@@ -69,6 +86,19 @@ DataOption = Annotated[
 HostOption = Annotated[str, typer.Option("--host", envvar="PALIMPSEST_HOST", help="Address to listen on.")]
 PortOption = Annotated[
     int, typer.Option("--port", envvar="PALIMPSEST_PORT", min=0, max=65535, help="Port to listen on; 0 picks one.")
+]
+MethodOption = Annotated[str | None, typer.Option("--method", help="Of its layers, as much text as it needs.")]
+LayersOption = Annotated[str | None, typer.Option("--layers", callback=_layers, help="Such as 4,5,6,7,8.")]
+TokensOption = Annotated[
+    int | None, typer.Option("--tokens", min=1, help="To average over; else a multiple of the key's dimension.")
+]
+SourceOption = Annotated[
+    Source | None,
+    typer.Option("--source", help="self: sampled from the model; corpus: --corpus; the others: published or streamed."),
+]
+CorpusOption = Annotated[
+    Path | None,
+    typer.Option("--corpus", envvar="PALIMPSEST_CORPUS", exists=True, help="A text file, or a folder of .txt files."),
 ]
 
 MODEL, DATA, HOST, PORT = "smollm2-135m", Path(".palimpsest"), "127.0.0.1", 8000
@@ -110,13 +140,32 @@ def worker(
     """Start a worker alone, beside a Redis (REDIS_URL) and an API that run elsewhere."""
     settings = Settings(model=model, data_dir=data_dir)
     _require_redis(settings)
-    os.environ.update(
-        PALIMPSEST_MODEL=model,
-        PALIMPSEST_DTYPE=dtype.value,
-        PALIMPSEST_DEVICE=device,
-        PALIMPSEST_DATA_DIR=str(data_dir),
-    )
+    _set_worker(model, dtype, device, data_dir)
     os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606 - becomes the worker; there is no shell
+
+
+@app.command()
+def stats(
+    model: ModelOption = MODEL,
+    dtype: DtypeOption = Dtype.AUTO,
+    device: DeviceOption = "auto",
+    data_dir: DataOption = DATA,
+    method: MethodOption = None,
+    layers: LayersOption = None,
+    tokens: TokensOption = None,
+    source: SourceOption = None,
+    corpus: CorpusOption = None,
+) -> None:
+    """Compute key statistics ahead of the edits that need them; needs no Redis. Stopped, it goes on when run again."""
+    if (method is None) == (layers is None):
+        raise typer.BadParameter("name either a --method, whose layers it then takes, or --layers")
+    _set_worker(model, dtype, device, data_dir)
+    if corpus is not None:
+        os.environ["PALIMPSEST_CORPUS"] = str(corpus)
+        source = source or Source.CORPUS
+    asked = {"--method": method, "--layers": layers, "--tokens": tokens, "--source": source and source.value}
+    options = [f"{name}={value}" for name, value in asked.items() if value is not None]
+    os.execv(sys.executable, [sys.executable, "-m", "worker.stats", *options])  # noqa: S606 - there is no shell
 
 
 @app.command()
@@ -139,8 +188,10 @@ def main() -> None:
         _fail(str(error))
     except ProblemError as error:
         _fail(*display.describe_problem(error.problem))
+    except FactsError as error:
+        _fail(*(f"{wrong}" for wrong in error.errors))
     except ValidationError as error:
-        _fail(*(_plain(part) for part in error.errors(include_url=False)))
+        _fail(*(f"{wrong.field}: {wrong.detail}" for wrong in field_errors(error.errors())))
     except httpx.ConnectError as error:
         _fail(f"There is no server at {_server(error)}; start one with: palimpsest up")
     except httpx.TimeoutException as error:
@@ -152,11 +203,6 @@ def main() -> None:
 def _require_redis(settings: Settings) -> None:
     if settings.redis_url is None:
         _fail("REDIS_URL is not set. Point it at your Redis, or let `palimpsest up` start everything.")
-
-
-def _plain(error: Any) -> str:
-    where = ".".join(str(part) for part in error["loc"])
-    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def _server(error: httpx.TransportError) -> str:

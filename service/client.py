@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from service.contracts.edits import Edit, EditPage, EditRequest
+from service.contracts.edits import AnyEditRequest, Edit, EditPage
 from service.contracts.generate import GenerateAnswer, GenerateRequest
 from service.contracts.health import Ready
 from service.contracts.model import MethodList, ModelStatus
@@ -45,13 +45,13 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def submit(self, request: EditRequest, idempotency_key: str | None = None) -> Edit:
-        """POST /edits: queue an edit."""
+    def submit(self, request: AnyEditRequest, idempotency_key: str | None = None) -> Edit:
+        """POST /edits: queue an edit of one fact or of a batch; of a batch the answer has the first facts only."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
         return self._ask(Edit, "POST", "/edits", body=request, headers=headers)
 
     def edit(self, edit_id: str) -> Edit:
-        """GET /edits/{id}."""
+        """GET /edits/{id}: with all its facts."""
         return self._ask(Edit, "GET", _edit_path(edit_id))
 
     def edits(self, limit: int | None = None, before: int | None = None) -> EditPage:
@@ -63,7 +63,10 @@ class Client:
         return self._ask(Edit, "DELETE", _edit_path(edit_id))
 
     def events(self, edit_id: str) -> Iterator[Edit]:
-        """GET /edits/{id}/events: the edit at every change until it ends; a broken stream is opened again."""
+        """GET /edits/{id}/events: the edit at every change until it ends; a broken stream is opened again.
+
+        Of a batch it has the first facts only.
+        """
         failures = 0
         while True:
             try:

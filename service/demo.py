@@ -14,7 +14,7 @@ from service import display
 from service.children import Child
 from service.claims import claim_port
 from service.client import Client
-from service.contracts.edits import Edit, EditRequest, EditStatus, Outcome
+from service.contracts.edits import Edit, EditRequest, EditStatus, Fact, Outcome
 from service.contracts.generate import GenerateRequest
 from service.errors import ProblemError
 
@@ -111,7 +111,7 @@ def show(client: Client, console: Console) -> int:
     for number, fact in enumerate(FACTS, start=1):
         console.rule(f"[bold]Edit {number} of {len(FACTS)}:[/] {fact.subject}, {fact.target_true} → {fact.target_new}")
         edit, outcome = _write(client, fact, console)
-        _compare(client, edit, outcome, console)
+        _compare(client, fact, edit, outcome, console)
     console.rule("[bold]Roll back[/]")
     edited, wanted = client.model().revision, client.revision(start).checksum
     made = client.rollback(start)
@@ -137,20 +137,21 @@ def _write(client: Client, fact: EditRequest, console: Console) -> tuple[Edit, O
     return edit, edit.outcome
 
 
-def _compare(client: Client, edit: Edit, outcome: Outcome, console: Console) -> None:
-    fact = edit.request
+def _compare(client: Client, fact: Fact, edit: Edit, outcome: Outcome, console: Console) -> None:
     prompts = (fact.prompt, *fact.paraphrases, *fact.neighborhood)
     answer = client.generate(GenerateRequest(prompt=prompts, max_new_tokens=NEW_TOKENS, min_revision=edit.revision))
     texts = {result.prompt: (result.before.text, result.after.text) for result in answer.results}
-    console.print(display.fact_table(edit, outcome, texts, base="before (base)", head=f"after (r{answer.revision})"))
+    if outcome.metrics is not None:
+        headings = {"base": "before (base)", "head": f"after (r{answer.revision})"}
+        console.print(display.fact_table(fact, outcome.metrics, texts, **headings))
     console.print(display.score_lines(outcome))
-    score = outcome.metrics.after.rewrite
+    score = outcome.facts[0].after
     if score.target_true is not None and score.target_new.probability <= score.target_true.probability:
         raise DemoError(
             f"the edit did not take: after it, {fact.target_new} (p = {score.target_new.probability:.3g}) is not "
             f"likelier than {fact.target_true} (p = {score.target_true.probability:.3g})"
         )
-    kept = outcome.metrics.after.summary.neighborhood_acc
+    kept = outcome.summary.after.neighborhood_acc
     if kept is not None and kept < 1:
         console.print("[yellow]A neighbour's likeliest answer changed with the edit: locality is not perfect.[/]")
     console.print()

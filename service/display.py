@@ -1,19 +1,22 @@
 """What the commands show: before and after side by side, scores, timings, progress."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from service.contracts.edits import Edit, Outcome
+from service.contracts.edits import Edit, Fact, Outcome
 from service.contracts.edits import Progress as EditProgress
 from service.contracts.generate import Comparison
 from service.contracts.model import ModelStatus
 from service.contracts.problem import Problem
 from service.contracts.revisions import Revision
-from service.contracts.scores import PromptScore
+from service.contracts.scores import FactScores, Metrics, PromptScore, Summary
+
+MOST_WORST = 5
+"""Facts that a batch's table names because they came out worst."""
 
 SHOWN_SCORES = (("ES", "PS", "NS", "EA", "PA", "NA"), ("rewrite_acc", "rephrase_acc", "neighborhood_acc"))
 
@@ -42,7 +45,7 @@ def comparison_table(results: Iterable[Comparison], before: str, after: str) -> 
     return table
 
 
-def fact_table(edit: Edit, outcome: Outcome, texts: dict[str, tuple[str, str]], *, base: str, head: str) -> Table:
+def fact_table(fact: Fact, metrics: Metrics, texts: dict[str, tuple[str, str]], *, base: str, head: str) -> Table:
     """The edited prompt, its paraphrases and its neighbours: text and target probabilities on both sides.
 
     `texts` has the continuations (before, after) by prompt; a prompt without any shows its probabilities alone.
@@ -52,7 +55,7 @@ def fact_table(edit: Edit, outcome: Outcome, texts: dict[str, tuple[str, str]], 
     table.add_column("prompt", ratio=3)
     table.add_column(base, ratio=3)
     table.add_column(head, ratio=3)
-    before, after = outcome.metrics.before, outcome.metrics.after
+    before, after = metrics.before, metrics.after
     kinds = (
         ("edited", (before.rewrite,), (after.rewrite,)),
         ("para-\nphrase", before.paraphrases, after.paraphrases),
@@ -61,13 +64,13 @@ def fact_table(edit: Edit, outcome: Outcome, texts: dict[str, tuple[str, str]], 
     for kind, olds, news in kinds:
         for old, new in zip(olds, news, strict=True):
             texts_of = texts.get(old.prompt, (None, None))
-            table.add_row(kind, Text(old.prompt), _side(texts_of[0], old, edit), _side(texts_of[1], new, edit))
+            table.add_row(kind, Text(old.prompt), _side(texts_of[0], old, fact), _side(texts_of[1], new, fact))
     return table
 
 
 def score_lines(outcome: Outcome) -> RenderableType:
     """The summary scores before and after, and the seconds of each phase."""
-    before, after = outcome.metrics.before.summary, outcome.metrics.after.summary
+    before, after = outcome.summary.before, outcome.summary.after
     grid = Table.grid(padding=(0, 1))
     grid.add_column(style="dim")
     grid.add_column()
@@ -75,8 +78,30 @@ def score_lines(outcome: Outcome) -> RenderableType:
         known = [(name, getattr(before, name), getattr(after, name)) for name in names]
         shown = (f"[bold]{name}[/] {_short(old)} → {_short(new)}" for name, old, new in known if new is not None)
         grid.add_row(label, "   ".join(shown))
-    grid.add_row("seconds", "   ".join(f"[bold]{name}[/] {value:.1f}" for name, value in outcome.timings.items()))
+    grid.add_row("seconds", _seconds(outcome))
     return grid
+
+
+def batch_view(facts: Sequence[Fact], outcome: Outcome) -> RenderableType:
+    """What a batch found: the means of the scores on both sides, how many facts took, and those that came out worst."""
+    means = Table("score", "before", "after", title=f"means over {len(facts)} facts", box=None)
+    before, after = outcome.summary.before, outcome.summary.after
+    for name in Summary.model_fields:
+        if getattr(after, name) is not None:
+            means.add_row(name, *(_mean(getattr(summary, name)) for summary in (before, after)))
+    taken = sum(scores.after.summary.EA == 1 for scores in outcome.facts)
+    line = f"{taken} of {len(facts)} rewrites took: the whole target is the likeliest answer"
+    pairs = sorted(zip(facts, outcome.facts, strict=True), key=lambda pair: pair[1].after.target_new.probability)
+    worst = Table("prompt", "target", "p before", "p after", "p of the old target", title="worst facts", box=None)
+    for fact, scores in pairs[:MOST_WORST]:
+        worst.add_row(Text(fact.prompt), Text(fact.target_new), *_worst_cells(scores))
+    return Group(means, "", line, "", worst, "", f"seconds   {_seconds(outcome)}")
+
+
+def _worst_cells(scores: FactScores) -> Iterable[str]:
+    yield _probability(scores.before.target_new.probability)
+    yield _probability(scores.after.target_new.probability)
+    yield _probability(scores.after.target_true.probability) if scores.after.target_true else ""
 
 
 def status_view(status: ModelStatus, revisions: Iterable[Revision], edits: Iterable[Edit]) -> RenderableType:
@@ -97,8 +122,9 @@ def status_view(status: ModelStatus, revisions: Iterable[Revision], edits: Itera
         history.add_row(f"r{revision.revision}", kind, str(len(revision.active)), made_at)
     changes = Table("edit", "status", "prompt", "target", title="edits, newest first", box=None)
     for edit in edits:
-        request = edit.request
-        changes.add_row(edit.id, edit.status, Text(request.prompt), Text(request.target_new))
+        first = edit.request.facts[0]
+        more = f" and {edit.fact_count - 1} more" if edit.fact_count > 1 else ""
+        changes.add_row(edit.id, edit.status, Text(first.prompt + more), Text(first.target_new))
     return Group(facts, "", history, "", changes)
 
 
@@ -155,10 +181,9 @@ def _numbers(progress: EditProgress) -> str:
     return "  ".join(parts)
 
 
-def _side(text: str | None, score: PromptScore, edit: Edit) -> Text:
+def _side(text: str | None, score: PromptScore, fact: Fact) -> Text:
     lines = [] if text is None else [_one_line(text)]
-    request = edit.request
-    for target, target_score in ((request.target_new, score.target_new), (request.target_true, score.target_true)):
+    for target, target_score in ((fact.target_new, score.target_new), (fact.target_true, score.target_true)):
         if target_score is not None:
             lines.append(Text(f"p={_probability(target_score.probability)} {target}", style="cyan"))
     return Text("\n").join(lines)
@@ -181,6 +206,14 @@ def _continuation(tokens: tuple[str, ...], text: str, parts_at: int | None, styl
 
 def _probability(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"  # noqa: PLR2004 - three decimals
+
+
+def _seconds(outcome: Outcome) -> str:
+    return "   ".join(f"[bold]{name}[/] {value:.1f}" for name, value in outcome.timings.items())
+
+
+def _mean(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"  # noqa: RUF001 - an en dash stands for "no value"
 
 
 def _short(value: float | None) -> str:

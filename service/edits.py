@@ -1,9 +1,8 @@
 """The edit documents in Redis: created by the API, moved on by the worker, never deleted."""
 
 import hashlib
-import json
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,24 +10,26 @@ from redis import Redis
 
 from service.contracts.edits import AnyEditRequest, Edit, EditStatus, Outcome, Progress
 from service.contracts.problem import Problem
+from service.documents import CHANGING, GLANCE, WHOLE, IsActive, assemble, outcome_fields, request_fields, stays
 from service.errors import ProblemError, not_found
 from service.keys import Keys
 
 IDEMPOTENCY_SECONDS = 7 * 24 * 3600
 """How long an Idempotency-Key is remembered."""
 
-# KEYS: edit, edits, pending, sequence, idempotency; ARGV: id, request, created_at, idempotency digest, its seconds
+# KEYS: edit, edits, pending, sequence, idempotency; ARGV: id, created_at, idempotency digest, its seconds,
+# then field, value, ...
 _CREATE = """
-if ARGV[4] ~= '' then
+if ARGV[3] ~= '' then
   local known = redis.call('GET', KEYS[5])
   if known then return {'known', known} end
 end
 if redis.call('EXISTS', KEYS[1]) == 1 then return {'taken', ''} end
 local seq = redis.call('INCR', KEYS[4])
-redis.call('HSET', KEYS[1], 'seq', seq, 'status', 'queued', 'request', ARGV[2], 'created_at', ARGV[3], 'attempts', 0)
+redis.call('HSET', KEYS[1], 'seq', seq, 'status', 'queued', 'created_at', ARGV[2], 'attempts', 0, unpack(ARGV, 5))
 redis.call('ZADD', KEYS[2], seq, ARGV[1])
 redis.call('ZADD', KEYS[3], seq, ARGV[1])
-if ARGV[4] ~= '' then redis.call('SET', KEYS[5], ARGV[1] .. ':' .. ARGV[4], 'EX', ARGV[5]) end
+if ARGV[3] ~= '' then redis.call('SET', KEYS[5], ARGV[1] .. ':' .. ARGV[3], 'EX', ARGV[4]) end
 return {'created', ARGV[1]}
 """
 
@@ -85,8 +86,7 @@ class Edits:
 
         The same `idempotency_key` gives the same edit again for the same body, and a 409 problem for another.
         """
-        body = _body(request)
-        digest = _digest(body) if idempotency_key else ""
+        digest = _digest(request) if idempotency_key else ""
         edit_id = secrets.token_hex(8)
         keys = [
             self._keys.edit(edit_id),
@@ -95,7 +95,9 @@ class Edits:
             self._keys.sequence,
             self._keys.idempotency(idempotency_key or ""),
         ]
-        kind, value = self._create(keys=keys, args=[edit_id, body, utcnow().isoformat(), digest, IDEMPOTENCY_SECONDS])
+        fields = _flat(request_fields(request))
+        args = [edit_id, utcnow().isoformat(), digest, IDEMPOTENCY_SECONDS, *fields]
+        kind, value = self._create(keys=keys, args=args)
         if kind == "created":
             return edit_id, True
         if kind == "taken":
@@ -105,27 +107,44 @@ class Edits:
     def known(self, request: AnyEditRequest, idempotency_key: str) -> str | None:
         """The id of the edit that this key has made already; a 409 problem if the body was another."""
         value = self._redis.get(self._keys.idempotency(idempotency_key))
-        return _same(value, _digest(_body(request))) if value else None
+        return _same(value, _digest(request)) if value else None
 
-    def get(self, edit_id: str, is_active: Callable[[str], bool] = lambda _: True) -> Edit:
-        """One edit; `is_active` says whether an applied edit is in force at the head."""
-        fields, position = self._read([edit_id])
+    def get(self, edit_id: str, is_active: IsActive = lambda _: True) -> Edit:
+        """One edit with all its facts; `is_active` says whether an applied edit is in force at the head."""
+        return self._one(edit_id, WHOLE, is_active)
+
+    def glance(self, edit_id: str, is_active: IsActive = lambda _: True) -> Edit:
+        """One edit with the first SHOWN_FACTS facts, at a cost that does not grow with their number."""
+        return self._one(edit_id, GLANCE, is_active)
+
+    def glance_again(self, edit: Edit, is_active: IsActive = lambda _: True) -> Edit:
+        """The same edit as it is now; what never changes of it is not read again."""
+        fields, position = self._read_one(edit.id, CHANGING)
+        known = {"request": edit.request, "fact_count": edit.fact_count, "created_at": edit.created_at}
+        return assemble(edit.id, fields, known, position, is_active)
+
+    def _one(self, edit_id: str, names: Sequence[str], is_active: IsActive) -> Edit:
+        fields, position = self._read_one(edit_id, names)
+        return assemble(edit_id, fields, stays(fields), position, is_active)
+
+    def _read_one(self, edit_id: str, names: Sequence[str]) -> tuple[dict[str, str], int | None]:
+        ((fields, position),) = self._read([edit_id], names)
         if not fields:
             raise not_found(f"edit {edit_id!r}", "GET /edits lists all edits.")
-        return _edit(edit_id, fields, position, is_active)
+        return fields, position
 
     def page(
-        self, before: int | None, limit: int, is_active: Callable[[str], bool], status: EditStatus | None = None
+        self, before: int | None, limit: int, is_active: IsActive, status: EditStatus | None = None
     ) -> tuple[list[Edit], int | None]:
-        """Up to `limit` edits, newest first, with sequence numbers below `before`; and the cursor that follows."""
+        """Up to `limit` edits at a glance, newest first, numbered below `before`; and the cursor that follows."""
         found: list[Edit] = []
         cursor: int | None = before
         while len(found) <= limit:
             upper = "+inf" if cursor is None else f"({cursor}"
             batch = self._redis.zrevrangebyscore(self._keys.edits, upper, "-inf", start=0, num=limit, withscores=True)
-            read = iter(self._read([edit_id for edit_id, _ in batch]))
-            for edit_id, sequence in batch:
-                edit = _edit(edit_id, next(read), next(read), is_active)
+            read = self._read([edit_id for edit_id, _ in batch], GLANCE)
+            for (edit_id, sequence), (fields, position) in zip(batch, read, strict=True):
+                edit = assemble(edit_id, fields, stays(fields), position, is_active)
                 cursor = int(sequence)
                 if status is None or edit.status == status:
                     found.append(edit)
@@ -135,12 +154,17 @@ class Edits:
                 return found, None
         return found, cursor
 
-    def _read(self, edit_ids: Sequence[str]) -> list[Any]:
+    def _read(self, edit_ids: Sequence[str], names: Sequence[str]) -> list[tuple[dict[str, str], int | None]]:
+        """Of each edit the fields that it has, and its position."""
         pipeline = self._redis.pipeline(transaction=True)
         for edit_id in edit_ids:
-            pipeline.hgetall(self._keys.edit(edit_id))
+            pipeline.hmget(self._keys.edit(edit_id), names)
             pipeline.zrank(self._keys.pending, edit_id)
-        return list(pipeline.execute())
+        answers = iter(pipeline.execute())
+        return [
+            ({name: value for name, value in zip(names, values, strict=True) if value}, position)
+            for values, position in zip(answers, answers, strict=True)
+        ]
 
     def pending(self) -> list[str]:
         """The ids of the edits that are queued or running, in the order in which they were accepted."""
@@ -186,8 +210,8 @@ class Edits:
         self, edit_id: str, allowed: tuple[EditStatus, ...], status: EditStatus, fields: Mapping[str, str]
     ) -> bool:
         keys = [self._keys.edit(edit_id), self._keys.pending, self._keys.edit_channel(edit_id)]
-        flat = [part for pair in fields.items() for part in pair]
-        return bool(self._move(keys=keys, args=[edit_id, ",".join(allowed), status.value, *flat]) == "ok")
+        args = [edit_id, ",".join(allowed), status.value, *_flat(fields)]
+        return bool(self._move(keys=keys, args=args) == "ok")
 
     def _moved_without_attempt(self, edit_id: str, fields: Mapping[str, str]) -> None:
         pipeline = self._redis.pipeline(transaction=True)
@@ -202,17 +226,13 @@ def applied_fields(revision: int, outcome: Outcome) -> dict[str, str]:
         "status": EditStatus.APPLIED.value,
         "ended_at": utcnow().isoformat(),
         "revision": str(revision),
-        "outcome": outcome.model_dump_json(),
         "progress": "",
+        **outcome_fields(outcome),
     }
 
 
-def _body(request: AnyEditRequest) -> str:
-    return request.model_dump_json(exclude_defaults=True)
-
-
-def _digest(body: str) -> str:
-    return hashlib.sha256(body.encode()).hexdigest()
+def _digest(request: AnyEditRequest) -> str:
+    return hashlib.sha256(request.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
 def _same(value: str, digest: str) -> str:
@@ -226,24 +246,5 @@ def _same(value: str, digest: str) -> str:
     return known_id
 
 
-def _edit(edit_id: str, fields: Mapping[str, str], position: int | None, is_active: Callable[[str], bool]) -> Edit:
-    status = EditStatus(fields["status"])
-    if status is EditStatus.APPLIED and not is_active(edit_id):
-        status = EditStatus.REVERTED
-    loaded: dict[str, Any] = {
-        name: json.loads(fields[name]) for name in ("progress", "outcome", "problem") if fields.get(name)
-    }
-    request = json.loads(fields["request"])
-    return Edit(
-        id=edit_id,
-        status=status,
-        request=request,
-        fact_count=len(request.get("facts", "1")),
-        created_at=datetime.fromisoformat(fields["created_at"]),
-        started_at=datetime.fromisoformat(fields["started_at"]) if fields.get("started_at") else None,
-        ended_at=datetime.fromisoformat(fields["ended_at"]) if fields.get("ended_at") else None,
-        attempts=int(fields["attempts"]),
-        position=None if status.ended else position,
-        revision=int(fields["revision"]) if fields.get("revision") else None,
-        **loaded,
-    )
+def _flat(fields: Mapping[str, str]) -> list[str]:
+    return [part for pair in fields.items() for part in pair]

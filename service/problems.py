@@ -1,8 +1,8 @@
 """Turns every exception into the problem that the client sees."""
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
@@ -14,14 +14,12 @@ from starlette.responses import Response
 
 from service.contracts.problem import FieldError
 from service.errors import ProblemError, no_redis
+from service.wording import field_errors
 
 MEDIA_TYPE = "application/problem+json"
 
 MAX_ERRORS = 20
 """Wrong fields named in one problem."""
-
-MAX_FIELD = 100
-"""Characters of a field's path that are repeated to the client."""
 
 HANDLED = (ProblemError, RequestValidationError, HTTPException, RedisConnectionError, RedisTimeoutError)
 """The exceptions that mean a certain problem; any other is a defect."""
@@ -82,42 +80,22 @@ def _invalid(errors: Sequence[Any], body: Any) -> ProblemError:
     first = errors[0]
     if first["type"] == "json_invalid":
         return _not_json(f"{first['ctx']['error']} at {_position(body, first['loc'][-1])}")
-    fields = list(_field_errors(errors[:MAX_ERRORS]))
+    fields = list(islice(map(_in_request, field_errors(_below(error) for error in errors)), MAX_ERRORS))
     detail = "; ".join(f"{field.field}: {field.detail}" for field in fields)
     return ProblemError(422, "invalid-request", detail, errors=fields)
+
+
+def _below(error: Any) -> Any:
+    """Without the part of the request, such as "body", that a location begins with."""
+    return {**error, "loc": error["loc"][1:]}
+
+
+def _in_request(error: FieldError) -> FieldError:
+    whole = "must be a JSON object, sent with Content-Type: application/json"
+    return error if error.field else FieldError(field="body", detail=whole)
 
 
 def _position(body: Any, at: int) -> str:
     before = str(body)[:at]
     line = before.count("\n") + 1
     return f"line {line}, column {at - before.rfind(chr(10))} (character {at})"
-
-
-def _field_errors(errors: Iterable[Any]) -> Iterable[FieldError]:
-    for error in errors:
-        yield FieldError(field=field_path(error["loc"]), detail=_what_to_do(error))
-
-
-def field_path(location: Sequence[str | int]) -> str:
-    """A field as a client writes it: `("body", "paraphrases", 0)` is `paraphrases[0]`."""
-    path = ""
-    for part in location[1:]:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    # A client may invent field names, which need be neither short nor encodable.
-    printable = path.lstrip(".").encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
-    return printable[:MAX_FIELD] or str(location[0])
-
-
-def _what_to_do(error: Any) -> str:
-    if error["loc"] == ("body",):
-        return "must be a JSON object, sent with Content-Type: application/json"
-    message = str(error["msg"])
-    own_words = {
-        "missing": "is required; add it",
-        "extra_forbidden": "is not a known field; remove it or correct its name",
-        "string_unicode": "must be well-formed Unicode; remove the lone surrogates",
-        "string_too_short": "must not be empty",
-        "too_short": "must not be empty",
-        "value_error": message.removeprefix("Value error, "),
-    }
-    return own_words.get(error["type"], re.sub(r"^\w+ should", "should", message))

@@ -1,5 +1,6 @@
 """An edit: the request to rewrite one fact or many, and its outcome."""
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -7,18 +8,20 @@ from typing import Annotated, Any
 from pydantic import (
     Field,
     StringConstraints,
+    ValidationError,
     ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
 )
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from service.contracts.base import Contract, PlainObject, RevisionNumber, Text
 from service.contracts.problem import Problem
 from service.contracts.scores import FactScores, Metrics, Summaries
 
 MOST_FACTS = 10_000
-"""Facts in one batch: as many as have been written into one model with any success (MEMIT, section 5)."""
+"""Facts in one batch: as many as MEMIT was shown to write at once (arXiv:2210.07229, section 5.2)."""
 
 Prompts = Annotated[tuple[Text, ...], Field(max_length=100)]
 
@@ -90,6 +93,36 @@ class BatchRequest(EditOptions):
     """`POST /edits`: many facts for one revision, and how to write them."""
 
     facts: Annotated[tuple[Fact, ...], Field(min_length=1, max_length=MOST_FACTS)]
+
+    @field_validator("facts")
+    @classmethod
+    def _agree(cls, facts: tuple[Fact, ...]) -> tuple[Fact, ...]:
+        """Each contradiction is an error of the later fact's own field."""
+        errors = [
+            InitErrorDetails(
+                type=PydanticCustomError(
+                    "value_error",
+                    "contradicts facts[{earlier}].target_new after the same prompt; keep one of the two",
+                    {"earlier": earlier},
+                ),
+                loc=(later, "target_new"),
+                input=facts[later].target_new,
+            )
+            for earlier, later in contradictions(facts)
+        ]
+        if errors:
+            raise ValidationError.from_exception_data(cls.__name__, errors)
+        return facts
+
+
+def contradictions(facts: Iterable[Fact]) -> Iterator[tuple[int, int]]:
+    """Pairs of indices, earlier and later: facts that want different targets after one prompt about one subject."""
+    first: dict[tuple[str, str], tuple[int, str]] = {}
+    for index, fact in enumerate(facts):
+        target = fact.target_new.strip()
+        earlier, wanted = first.setdefault((fact.prompt, fact.subject), (index, target))
+        if wanted != target:
+            yield earlier, index
 
 
 def _one_or_many(value: object, _: ValidatorFunctionWrapHandler) -> EditRequest | BatchRequest:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Body, Depends, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field
@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from service.board import Notices
 from service.checks import check_edit
 from service.contracts.base import Contract
-from service.contracts.edits import Edit, EditPage, EditRequest, EditStatus
+from service.contracts.edits import AnyEditRequest, Edit, EditPage, EditStatus
 from service.contracts.problem import FieldError
 from service.dependencies import EditId, IdempotencyKey, Services, WithServices
 from service.errors import ProblemError
@@ -36,17 +36,35 @@ class EditQuery(Contract):
     status: EditStatus | None = None
 
 
-@router.post("", status_code=202, summary="Rewrite a fact")
+_EIFFEL = {"prompt": "The Eiffel Tower is located in the city of", "subject": "The Eiffel Tower", "target_new": "Rome"}
+_CURIE = {"prompt": "Marie Curie worked in the field of", "subject": "Marie Curie", "target_new": "music"}
+
+OneOrMany = Annotated[
+    AnyEditRequest,
+    Body(
+        openapi_examples={
+            "one": {"summary": "One fact", "value": {**_EIFFEL, "target_true": "Paris"}},
+            "batch": {"summary": "A batch", "value": {"facts": [_EIFFEL, _CURIE], "method": "memit"}},
+        }
+    ),
+]
+"""The body of `POST /edits`."""
+
+
+@router.post("", status_code=202, summary="Rewrite one fact or many")
 def create_edit(
-    request: EditRequest, response: Response, services: WithServices, idempotency_key: IdempotencyKey = None
+    request: OneOrMany, response: Response, services: WithServices, idempotency_key: IdempotencyKey = None
 ) -> Edit:
-    """Queue an edit. The answer tells its id and place; watch it at `Location`."""
+    """Queue an edit: one fact, or all the `facts` of a batch, for one new revision.
+
+    The answer tells its id and place; watch it at `Location`.
+    """
     edit_id = services.edits.known(request, idempotency_key) if idempotency_key else None
     notices = services.board.look()
     if edit_id is None:
         _admit(request, notices, services)
         edit_id, _ = services.edits.create(request, idempotency_key)
-    edit = services.edits.get(edit_id, services.is_active())
+    edit = services.edits.glance(edit_id, services.is_active())
     if edit.status is EditStatus.QUEUED:
         services.ring(edit_id)
     response.headers["Location"] = f"/edits/{edit_id}"
@@ -65,19 +83,26 @@ def list_edits(query: Annotated[EditQuery, Query()], services: WithServices) -> 
 
 @router.get("/{edit_id}", summary="Look at an edit")
 def get_edit(edit_id: EditId, services: WithServices) -> Edit:
-    """One edit: its status, progress, metrics, generations and timings."""
-    edit = services.edits.get(edit_id, services.is_active())
+    """One edit: its status, progress, scores, generations and timings, with all its facts."""
+    return _annotated(services.edits.get(edit_id, services.is_active()), services)
+
+
+def _glance(edit_id: EditId, services: WithServices) -> Edit:
+    return _annotated(services.edits.glance(edit_id, services.is_active()), services)
+
+
+def _annotated(edit: Edit, services: Services) -> Edit:
     return edit if edit.status.ended else services.board.look().annotate(edit)
 
 
-Existing = Annotated[Edit, Depends(get_edit)]
+Existing = Annotated[Edit, Depends(_glance)]
 
 
 @router.delete("/{edit_id}", summary="Cancel an edit", responses={202: {"model": Edit}})
 def cancel_edit(edit_id: EditId, response: Response, services: WithServices) -> Edit:
     """Cancel an edit: at once (200) if it was queued; a running one is asked to stop (202)."""
     services.edits.cancel(edit_id)
-    edit = get_edit(edit_id, services)
+    edit = _glance(edit_id, services)
     response.status_code = 200 if edit.status.ended else 202
     return edit
 
@@ -101,7 +126,7 @@ async def watch_edit(
     shown: Edit | None = None
     with contextlib.suppress(RedisError):
         while not services.stopping.is_set() and (shown is None or not shown.status.ended):
-            edit = await run_in_threadpool(get_edit, edit.id, services)
+            edit = await run_in_threadpool(_glance_again, edit, services)
             if edit != shown:
                 yield ServerSentEvent(data=edit, event=edit.status)
                 shown = edit
@@ -111,7 +136,11 @@ async def watch_edit(
     _log.warning("Redis failed while edit %s was watched; the client will connect again", edit.id)
 
 
-def _admit(request: EditRequest, notices: Notices, services: Services) -> None:
+def _glance_again(edit: Edit, services: Services) -> Edit:
+    return _annotated(services.edits.glance_again(edit, services.is_active()), services)
+
+
+def _admit(request: AnyEditRequest, notices: Notices, services: Services) -> None:
     if request.base_revision is not None and request.base_revision != notices.head:
         head = "there is no revision yet" if notices.head is None else f"the head is r{notices.head}"
         detail = f"is r{request.base_revision}, but {head}. Look at GET /revisions, then send it again or leave it out"

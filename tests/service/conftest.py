@@ -36,7 +36,7 @@ def serve(settings: Settings) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def server_url(valkey_url: str) -> Iterator[str]:
     """URL of the API that all tests share."""
-    yield from serve(Settings(model=MODEL, port=0, redis_url=valkey_url, generate_timeout=2, max_body_bytes=200_000))
+    yield from serve(Settings(model=MODEL, port=0, redis_url=valkey_url, generate_timeout=2))
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,16 @@ from service.contracts.generate import Comparison, Continuation, FinishReason, G
 from service.contracts.lane import LaneAnswer, LaneRequest
 from service.contracts.model import MethodCard, ModelCard, WorkerState, WorkerStatus
 from service.contracts.revisions import Entry, RevisionKind, RollbackRequest
-from service.contracts.scores import Metrics, PromptScore, Side, Summary, TargetScore
+from service.contracts.scores import (
+    FactScores,
+    FactSide,
+    Metrics,
+    PromptScore,
+    Side,
+    Summaries,
+    Summary,
+    TargetScore,
+)
 from service.edits import Edits, applied_fields
 from service.keys import Keys
 from service.ledger import Ledger
@@ -90,14 +99,26 @@ def entry(revision: int, kind: RevisionKind = RevisionKind.EDIT, **fields: Any) 
     )
 
 
-def outcome() -> Outcome:
-    """What an edit might have found out."""
-    score = TargetScore(probability=0.5, nll=0.7, rank=1, accuracy=1.0)
-    side = Side(rewrite=PromptScore(prompt="p", target_new=score), summary=Summary(EA=1.0, rewrite_acc=1.0))
+def fact_scores(probability: float = 0.5, **summary: float) -> FactScores:
+    """A fact that was as likely before as it is after the edit."""
+    score = TargetScore(probability=probability, nll=0.7, rank=1, accuracy=1.0)
+    side = FactSide(target_new=score, summary=Summary.model_validate({"EA": 1.0, "rewrite_acc": 1.0, **summary}))
+    return FactScores(before=side, after=side)
+
+
+def outcome(facts: int = 1) -> Outcome:
+    """What an edit of so many facts might have found out."""
+    scores = fact_scores()
+    side = Side(
+        rewrite=PromptScore(prompt="p", target_new=scores.after.target_new),
+        summary=scores.after.summary,
+    )
     return Outcome(
         hparams={"v_lr": 0.5},
-        metrics=Metrics(before=side, after=side),
-        generations=Generations(prompt="p", before="b", after="a"),
+        summary=Summaries(before=side.summary, after=side.summary),
+        facts=(scores,) * facts,
+        metrics=Metrics(before=side, after=side) if facts == 1 else None,
+        generations=(Generations(prompt="p", before="b", after="a"),) * min(facts, 4),
         timings={"value": 1.0},
     )
 
@@ -159,11 +180,12 @@ class StandIn:
         """Append an entry to the ledger, and serve it."""
         revision = len(self.ledger.entries())
         edit_id = fields.get("edit", "")
+        found = outcome(self.edits.glance(edit_id).fact_count) if edit_id else None
         self.ledger.append(
             entry(revision, kind, **fields),
             token=TOKEN,
             edit_id=edit_id,
-            edit_fields=applied_fields(revision, outcome()) if edit_id else None,
+            edit_fields=applied_fields(revision, found) if found else None,
         )
         self.heartbeat()
         return revision
@@ -209,3 +231,8 @@ def queue_edit(edits: Edits, **changes: Any) -> Edit:
     """A queued edit."""
     edit_id, _ = edits.create(EditRequest.model_validate({**EIFFEL, **changes}))
     return edits.get(edit_id)
+
+
+def batch_json(facts: int, **changes: Any) -> dict[str, Any]:
+    """The body of a batch of so many different facts."""
+    return {"facts": [{**EIFFEL, "prompt": f"{number}. {EIFFEL['prompt']}"} for number in range(facts)], **changes}

@@ -65,8 +65,8 @@ def test_edit_as_json(ask: Run, worker: StandIn) -> None:
     edit = Edit.model_validate_json(output)
     assert code == 0
     assert edit.revision == 1
-    assert edit.request.target_true == "Paris"
-    assert edit.request.paraphrases == ("a", "b")
+    assert edit.request.facts[0].target_true == "Paris"
+    assert edit.request.facts[0].paraphrases == ("a", "b")
 
 
 def test_edit_sends_hyperparameters_as_json_values(ask: Run) -> None:

@@ -57,12 +57,10 @@ def test_an_edit_that_does_not_take_is_a_failure(
 ) -> None:
     found = stand_in.outcome()
     likelier = TargetScore(probability=0.75, nll=0.3, rank=1, accuracy=1)
-    rewrite = found.metrics.after.rewrite.model_copy(update={"target_true": likelier})
-    after = found.metrics.after.model_copy(update={"rewrite": rewrite})
-    metrics = found.metrics.model_copy(update={"after": after})
+    after = found.facts[0].after.model_copy(update={"target_true": likelier})
 
-    def not_taken() -> Outcome:
-        return found.model_copy(update={"metrics": metrics})
+    def not_taken(_: int) -> Outcome:
+        return found.model_copy(update={"facts": (found.facts[0].model_copy(update={"after": after}),)})
 
     monkeypatch.setattr(stand_in, "outcome", not_taken)
     with acting(worker, worker.apply), pytest.raises(demo.DemoError, match="the edit did not take"):

@@ -24,9 +24,8 @@ def text_of(shown: RenderableType) -> str:
 
 def edit(**changes: object) -> Edit:
     request = {**EIFFEL, "target_true": "Paris"}
-    return Edit.model_validate(
-        {"id": "e", "status": EditStatus.RUNNING, "request": request, "created_at": utcnow(), **changes}
-    )
+    known = {"id": "e", "status": EditStatus.RUNNING, "request": request, "fact_count": 1, "created_at": utcnow()}
+    return Edit.model_validate({**known, **changes})
 
 
 def comparison(before: tuple[str, ...], after: tuple[str, ...], parts_at: int | None) -> Comparison:
@@ -61,14 +60,15 @@ def test_comparison(
 
 
 def test_fact_table_has_every_prompt_with_both_probabilities() -> None:
-    found = outcome()
+    metrics = outcome().metrics
+    assert metrics is not None
     rare = TargetScore(probability=0.00002, nll=10, rank=9, accuracy=0)
     likely = TargetScore(probability=0.75, nll=0.3, rank=1, accuracy=1)
     neighbour = PromptScore(prompt="The Louvre is in", target_new=rare, target_true=likely)
-    side = found.metrics.before.model_copy(update={"neighborhood": (neighbour,)})
-    found = found.model_copy(update={"metrics": found.metrics.model_copy(update={"before": side, "after": side})})
+    side = metrics.before.model_copy(update={"neighborhood": (neighbour,)})
+    metrics = metrics.model_copy(update={"before": side, "after": side})
     texts = {"The Louvre is in": (" Paris.\n\nIt is", "")}
-    shown = text_of(display.fact_table(edit(), found, texts, base="base", head="r1"))
+    shown = text_of(display.fact_table(edit().request.facts[0], metrics, texts, base="base", head="r1"))
     for part in ("The Louvre is in", "Paris. It is", "(ends at once)", "p=2e-05 Rome", "p=0.750 Paris"):
         assert part in shown
     assert shown.count("(ends at once)") == 1, "the edited prompt, of which no text is known, says none"
