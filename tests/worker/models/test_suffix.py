@@ -17,8 +17,19 @@ PREFIXES = ("", "The city. ", "Question: What sport, in Paris? ")
 
 
 def _rows(loaded: LoadedModel) -> list[Row]:
+    """Rows of all lengths before and after their anchors: each is padded on one side at least, some on both."""
     rows = [target_row(loaded.tokenizer, PROMPT, TARGET, SUBJECT, prefix) for prefix in PREFIXES]
-    return [*rows, subject_row(loaded.tokenizer, f"{SUBJECT} is a", SUBJECT)]
+    rows.append(subject_row(loaded.tokenizer, f"{SUBJECT} is a", SUBJECT))
+    ids = rows[2].ids
+    return [*rows, Row(ids[:20], anchor=0, reads=(0, 7, 19)), Row(ids[:1], anchor=0, reads=(0,))]
+
+
+def _deltas(loaded: LoadedModel, rows: list[Row]) -> Tensor:
+    return torch.randn(len(rows), 32, dtype=loaded.dtype, generator=torch.Generator().manual_seed(1))
+
+
+def _read(loaded: LoadedModel, suffix: SuffixPass, delta: Tensor, *, at_mlp: bool = True) -> Tensor:
+    return loaded.logits(suffix.read(suffix.hidden(delta, at_mlp=at_mlp)))
 
 
 def _whole(loaded: LoadedModel, row: Row, layer: int, delta: Tensor, *, at_mlp: bool) -> Tensor:
@@ -44,16 +55,27 @@ def _whole(loaded: LoadedModel, row: Row, layer: int, delta: Tensor, *, at_mlp: 
 def test_suffix_equals_the_whole_pass(family: str, layer: int, at_mlp: bool) -> None:
     loaded = tiny_model(family)
     rows = _rows(loaded)
-    delta = torch.randn(32, generator=torch.Generator().manual_seed(1))
     suffix = SuffixPass(loaded, rows, layer)
-    hidden = suffix.hidden(delta, at_mlp=at_mlp)
-    wholes = [_whole(loaded, row, layer, delta, at_mlp=at_mlp) for row in rows]
-    expected = torch.cat([whole[list(row.reads)] for row, whole in zip(rows, wholes, strict=True)])
-    torch.testing.assert_close(suffix.read(hidden), expected, rtol=1e-4, atol=1e-5)
-    anchors = torch.stack([whole[row.anchor] for row, whole in zip(rows, wholes, strict=True)])
-    torch.testing.assert_close(suffix.read_anchors(hidden, slice(None)), anchors, rtol=1e-4, atol=1e-5)
-    still = _whole(loaded, rows[0], layer, torch.zeros(32), at_mlp=at_mlp)[rows[0].anchor]
-    assert (anchors[0] - still).abs().max() > 1e-3, "delta changed nothing, so the comparison shows nothing"
+    deltas = _deltas(loaded, rows)
+    for given in (deltas[0], deltas):
+        each = given.expand(len(rows), -1)
+        wholes = [_whole(loaded, row, layer, delta, at_mlp=at_mlp) for row, delta in zip(rows, each, strict=True)]
+        expected = torch.cat([whole[list(row.reads)] for row, whole in zip(rows, wholes, strict=True)])
+        torch.testing.assert_close(_read(loaded, suffix, given, at_mlp=at_mlp), expected, rtol=1e-4, atol=1e-5)
+        still = _whole(loaded, rows[-1], layer, torch.zeros(32), at_mlp=at_mlp)
+        assert (expected[-1:] - still).abs().max() > 1e-3, "delta changed nothing, so the comparison shows nothing"
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_rows_can_be_left_behind(family: str) -> None:
+    loaded = tiny_model(family)
+    rows = _rows(loaded)
+    deltas = _deltas(loaded, rows)
+    kept = torch.tensor([0, 2, 5])
+    suffix = SuffixPass(loaded, rows, 1)
+    suffix.keep(kept)
+    expected = _read(loaded, SuffixPass(loaded, [rows[index] for index in kept], 1), deltas[kept])
+    torch.testing.assert_close(_read(loaded, suffix, deltas[kept]), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -70,7 +92,7 @@ def test_the_loss_layer_may_lie_below_the_last(family: str) -> None:
     rows = _rows(loaded)[:1]
     delta = torch.randn(32, generator=torch.Generator().manual_seed(2))
     suffix = SuffixPass(loaded, rows, 0, last_layer=LAYERS - 2)
-    found = suffix.read(suffix.hidden(delta, at_mlp=True))
+    found = _read(loaded, suffix, delta)
 
     def passing_on(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
         return (hidden_states, None) if family in {"gptj", "gpt_neo", "falcon"} else hidden_states
@@ -85,7 +107,7 @@ def test_gradients_reach_delta_and_nothing_else(family: str) -> None:
     loaded = tiny_model(family)
     suffix = SuffixPass(loaded, _rows(loaded), 1)
     delta = torch.zeros(32, requires_grad=True)
-    suffix.read(suffix.hidden(delta, at_mlp=True)).sum().backward()  # type: ignore[no-untyped-call]
+    _read(loaded, suffix, delta).sum().backward()  # type: ignore[no-untyped-call]
     assert delta.grad is not None
     assert delta.grad.abs().max() > 0
     assert all(parameter.grad is None for parameter in loaded.model.parameters())
@@ -98,6 +120,6 @@ def test_a_subject_at_the_very_start_leaves_no_prefix() -> None:
     assert row.anchor == 0
     delta = torch.randn(32, generator=torch.Generator().manual_seed(3))
     suffix = SuffixPass(loaded, [row], 1)
-    found = suffix.read(suffix.hidden(delta, at_mlp=True))
+    found = _read(loaded, suffix, delta)
     expected = _whole(loaded, row, 1, delta, at_mlp=True)[list(row.reads)]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
