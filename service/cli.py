@@ -98,7 +98,7 @@ SourceOption = Annotated[
 ]
 CorpusOption = Annotated[
     Path | None,
-    typer.Option("--corpus", envvar="PALIMPSEST_CORPUS", exists=True, help="A text file, or a folder of .txt files."),
+    typer.Option("--corpus", exists=True, help="A text file, or a folder of .txt files; else PALIMPSEST_CORPUS."),
 ]
 
 MODEL, DATA, HOST, PORT = "smollm2-135m", Path(".palimpsest"), "127.0.0.1", 8000
@@ -189,7 +189,7 @@ def main() -> None:
     except ProblemError as error:
         _fail(*display.describe_problem(error.problem))
     except FactsError as error:
-        _fail(*(f"{wrong}" for wrong in error.errors))
+        _fail(*map(str, error.errors))
     except ValidationError as error:
         _fail(*(f"{wrong.field}: {wrong.detail}" for wrong in field_errors(error.errors())))
     except httpx.ConnectError as error:
@@ -203,6 +203,15 @@ def main() -> None:
 def _require_redis(settings: Settings) -> None:
     if settings.redis_url is None:
         _fail("REDIS_URL is not set. Point it at your Redis, or let `palimpsest up` start everything.")
+
+
+def _set_worker(model: str, dtype: Dtype, device: str, data_dir: Path) -> None:
+    os.environ.update(
+        PALIMPSEST_MODEL=model,
+        PALIMPSEST_DTYPE=dtype.value,
+        PALIMPSEST_DEVICE=device,
+        PALIMPSEST_DATA_DIR=str(data_dir),
+    )
 
 
 def _server(error: httpx.TransportError) -> str:

@@ -23,9 +23,7 @@ class Settings(BaseSettings):
         description="a Redis of your own; without it, `up` starts an embedded one",
     )
     generate_timeout: float = Field(60.0, gt=0, description="seconds that a client waits for a generation")
-    max_body_bytes: int = Field(
-        8_000_000, gt=0, description="1,000 facts of CounterFact with all their prompts have 1.3 MB"
-    )
+    max_body_bytes: int = Field(8_000_000, gt=0, description="10,000 facts of CounterFact take about 7 million")
 
     @property
     def keys(self) -> Keys:

@@ -9,9 +9,11 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 from redis import Redis
 
 from service.app import create_app
+from service.contracts.edits import AnyEditRequest, BatchRequest, EditRequest
 from service.keys import Keys
 from service.settings import Settings
 from tests.service.stand_in import EIFFEL, StandIn
@@ -205,6 +207,19 @@ def test_openapi_is_complete() -> None:
         "/health",
         "/ready",
     }
+
+
+def test_openapi_shows_both_kinds_of_edit() -> None:
+    schema = create_app(Settings(redis_url="redis://nowhere")).openapi()
+    body = schema["paths"]["/edits"]["post"]["requestBody"]["content"]["application/json"]
+    shown = {option["$ref"].rsplit("/", 1)[-1] for option in body["schema"]["anyOf"]}
+    assert shown == {"EditRequest", "BatchRequest"}
+    adapter: TypeAdapter[EditRequest | BatchRequest] = TypeAdapter(AnyEditRequest)
+    kinds = [type(adapter.validate_python(example["value"])).__name__ for example in body["examples"].values()]
+    assert kinds == ["EditRequest", "BatchRequest"]
+    facts = schema["components"]["schemas"]["BatchRequest"]["properties"]["facts"]
+    assert (facts["minItems"], facts["maxItems"]) == (1, 10_000)
+    assert "batch" in schema["components"]["schemas"]["MethodCard"]["properties"]
 
 
 def test_the_app_needs_a_redis_url() -> None:

@@ -3,12 +3,12 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from service.checks import check_edit, check_generation, token_counter
-from service.contracts.edits import EditRequest
+from service.checks import CountTokens, check_edit, check_generation, token_counter
+from service.contracts.edits import AnyEditRequest, BatchRequest, EditRequest
 from service.contracts.generate import GenerateRequest
 from service.errors import ProblemError
 from tests.service.stand_in import CONTEXT, EIFFEL, method_card, model_card, word_tokenizer
@@ -22,7 +22,7 @@ def edit(**changes: Any) -> EditRequest:
     return EditRequest.model_validate({**EIFFEL, **changes})
 
 
-def refusal(request: EditRequest, **card: Any) -> ProblemError:
+def refusal(request: AnyEditRequest, **card: Any) -> ProblemError:
     with pytest.raises(ProblemError) as raised:
         check_edit(request, model_card(**card), count_words)
     assert raised.value.problem.status == 422
@@ -94,6 +94,82 @@ def test_an_edit_fits_exactly_up_to_the_context(words: int, target: int, true: i
 def test_every_prompt_must_fit(field: str) -> None:
     request = edit(**{field: ["short", "word " * CONTEXT]})
     assert refusal(request).problem.errors[0].field == f"{field}[1]"
+
+
+def batch(*changes: dict[str, Any]) -> BatchRequest:
+    facts = [{**EIFFEL, "prompt": f"{number}. {EIFFEL['prompt']}", **fact} for number, fact in enumerate(changes)]
+    return BatchRequest.model_validate({"facts": facts})
+
+
+def test_every_fact_of_a_batch_must_fit() -> None:
+    check_edit(batch({}, {}, {}), model_card(), count_words)
+    long = "word " * CONTEXT
+    request = batch({}, {"paraphrases": ["short", long]}, {}, {"prompt": f"The Eiffel Tower {long}is"})
+    problem = refusal(request).problem
+    assert [error.field for error in problem.errors] == ["facts[1].paraphrases[1]", "facts[3].prompt"]
+    assert problem.type.endswith(":too-long")
+    assert "facts[3].prompt: needs" in problem.detail
+    assert refusal(batch(*[{"neighborhood": [long]}] * 100)).problem.errors[19].field == "facts[19].neighborhood[0]"
+    assert len(refusal(batch(*[{"neighborhood": [long]}] * 100)).problem.errors) == 20
+
+
+def test_what_fits_in_any_tokenizer_is_not_tokenized() -> None:
+    counted: list[str] = []
+
+    def count(text: str) -> int:
+        counted.append(text)
+        return len(text)
+
+    check_edit(batch(*[{"paraphrases": ["a", "b"]}] * 1000), model_card(context_length=1024), count)
+    assert counted == [""], "only what the tokenizer adds to every text"
+    check_edit(batch({"paraphrases": ["é" * 350]}), model_card(context_length=1024), count)
+    assert counted[-1] == f"{'é' * 350} Rome"
+
+
+def byte_counter() -> CountTokens:
+    """One token a byte, after composing, behind a space and a special token: the most that any tokenizer makes."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({"<s>": 0} | {byte: number for number, byte in enumerate(alphabet, 1)}, []))
+    setup: Any = tokenizer
+    setup.normalizer = normalizers.NFC()
+    setup.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)
+    setup.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    return token_counter(tokenizer)
+
+
+@pytest.mark.parametrize("field", ["prompt", "paraphrases[0]"])
+def test_the_last_token_decides(field: str) -> None:
+    count = byte_counter()
+    long = f"The Eiffel Tower is {'x' * 100}"
+    request = edit(prompt=long) if field == "prompt" else edit(paraphrases=[long])
+    needed = count(f"{long} Rome") + (model_card().template_tokens if field == "prompt" else 0)
+    check_edit(request, model_card(context_length=needed), count)
+    with pytest.raises(ProblemError) as raised:
+        check_edit(request, model_card(context_length=needed - 1), count)
+    assert [error.field for error in raised.value.problem.errors] == [field]
+
+
+# characters that composing makes longer, and some of each length in UTF-8
+ODD = st.text("a é\u0344ﬣשּׁ€😀\U0001d160", min_size=1, max_size=6).map(lambda text: f"x{text}x")
+
+
+@given(new=ODD, true=st.none() | ODD, prompts=st.lists(ODD, max_size=3), context=st.integers(1, 120))
+@settings(database=None, deadline=None)
+def test_nothing_too_long_passes_for_short(new: str, true: str | None, prompts: list[str], context: int) -> None:
+    assume(new != true)
+    count, card = byte_counter(), model_card(context_length=context)
+    request = edit(target_new=new, target_true=true, paraphrases=prompts)
+    targets = [target for target in (new, true) if target is not None]
+    needed = {"prompt": max(count(f"{request.prompt} {target}") for target in targets) + card.template_tokens}
+    for index, prompt in enumerate(prompts):
+        needed[f"paraphrases[{index}]"] = max(count(f"{prompt} {target}") for target in targets)
+    wrong = [field for field, tokens in needed.items() if tokens > context]
+    if wrong:
+        with pytest.raises(ProblemError) as raised:
+            check_edit(request, card, count)
+        assert [error.field for error in raised.value.problem.errors] == wrong
+    else:
+        check_edit(request, card, count)
 
 
 @given(words=st.integers(1, 2 * CONTEXT), new_tokens=st.integers(1, 512))

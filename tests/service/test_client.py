@@ -8,12 +8,12 @@ import pytest
 
 from service import client as client_module
 from service.client import Client, parse_events
-from service.contracts.edits import EditRequest, EditStatus
+from service.contracts.edits import BatchRequest, EditRequest, EditStatus
 from service.contracts.generate import GenerateRequest
 from service.contracts.model import WorkerState
 from service.contracts.revisions import RevisionKind
 from service.errors import ProblemError
-from tests.service.stand_in import EIFFEL, StandIn
+from tests.service.stand_in import EIFFEL, StandIn, batch_json
 
 REQUEST = EditRequest.model_validate(EIFFEL)
 
@@ -51,6 +51,20 @@ def test_every_call_returns_its_contract(client: Client, worker: StandIn) -> Non
     assert (rolled.kind, rolled.to, rolled.active) == (RevisionKind.ROLLBACK, 0, ())
     assert client.revision(2) == rolled
     assert [revision.revision for revision in client.revisions(limit=2).revisions] == [2, 1]
+
+
+def test_a_batch_is_submitted_and_followed(client: Client, worker: StandIn) -> None:
+    request = BatchRequest.model_validate(batch_json(7))
+    queued = client.submit(request, idempotency_key="once")
+    assert client.submit(request, idempotency_key="once").id == queued.id
+    assert queued.request.facts == request.facts[:3]
+    worker.apply(queued.id)
+    (applied,) = client.events(queued.id)
+    assert (applied.fact_count, len(applied.request.facts)) == (7, 3)
+    whole = client.edit(queued.id)
+    assert whole.request == request
+    assert whole.outcome is not None
+    assert len(whole.outcome.facts) == 7
 
 
 def test_cancel(client: Client) -> None:

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from redis import Redis
 
-from service.contracts.edits import EditRequest, EditStatus, Progress
-from service.edits import Edits
+from service.contracts.edits import BatchRequest, EditRequest, EditStatus, Progress
+from service.contracts.revisions import RevisionKind
+from service.edits import Edits, applied_fields
 from service.errors import ProblemError, invalid
 from service.keys import Keys
-from tests.service.stand_in import EIFFEL, queue_edit
+from service.ledger import Ledger
+from tests.service.stand_in import EIFFEL, TOKEN, batch_json, entry, outcome, queue_edit
 
 FEW = settings(max_examples=25, stateful_step_count=25, deadline=None, database=None)
 PENDING = (EditStatus.QUEUED, EditStatus.RUNNING)
@@ -142,6 +144,54 @@ def test_what_was_asked_is_what_is_stored(redis: Redis, keys: Keys) -> None:
     assert edits.get(edit_id).request == request
 
 
+@pytest.mark.parametrize("facts", [1, 2, 3, 4, 50])
+def test_a_batch_is_whole_or_at_a_glance(redis: Redis, keys: Keys, facts: int) -> None:
+    edits, ledger = Edits(redis, keys), Ledger(redis, keys)
+    request = BatchRequest.model_validate(batch_json(facts, hparams={"v_lr": 0.1}))
+    edit_id, _ = edits.create(request)
+    whole, glance = edits.get(edit_id), edits.glance(edit_id)
+    assert whole.request == request
+    assert glance.request == request.model_copy(update={"facts": request.facts[:3]})
+    edits.take_up(edit_id)
+    edits.report(edit_id, Progress(phase="value", step=1, steps=25))
+    redis.set(keys.lease, TOKEN)
+    ledger.append(entry(0, RevisionKind.BASE), token=TOKEN)
+    assert edits.glance_again(glance) == edits.glance(edit_id)
+    made, found = entry(1, edit=edit_id, blob="b"), outcome(facts)
+    ledger.append(made, token=TOKEN, edit_id=edit_id, edit_fields=applied_fields(1, found))
+    whole, glance = edits.get(edit_id), edits.glance(edit_id)
+    assert whole.outcome == found
+    assert glance.outcome == found.model_copy(update={"facts": found.facts[:3]})
+    assert whole.fact_count == glance.fact_count == facts
+    assert edits.page(None, 5, lambda _: True)[0] == [glance]
+    assert edits.glance_again(whole) == whole.model_copy(update={"outcome": glance.outcome})
+
+
+def test_a_glance_does_not_grow_with_a_batch(redis: Redis, keys: Keys) -> None:
+    edits = Edits(redis, keys)
+    edit_id, _ = edits.create(BatchRequest.model_validate(batch_json(5000)))
+    client: Any = redis
+    client.config_resetstat()
+    before = client.info("stats")["total_net_output_bytes"]
+    edits.glance_again(edits.glance(edit_id))
+    edits.page(None, 5, lambda _: True)
+    read = client.info("stats")["total_net_output_bytes"] - before
+    assert read < 20_000 < len(client.hget(keys.edit(edit_id), "request_facts"))
+
+
+def test_the_same_batch_is_the_same_body_to_its_last_fact(redis: Redis, keys: Keys) -> None:
+    edits = Edits(redis, keys)
+    body = batch_json(50)
+    request = BatchRequest.model_validate(body)
+    last = {**body["facts"][-1], "target_new": "Berlin"}
+    other = BatchRequest.model_validate({"facts": [*body["facts"][:-1], last]})
+    edit_id, _ = edits.create(request, "k")
+    assert edits.create(BatchRequest.model_validate({**body, "method": "rome"}), "k") == (edit_id, False)
+    for ask in (lambda: edits.create(other, "k"), lambda: edits.known(other, "k")):
+        with pytest.raises(ProblemError, match="Use a new key"):
+            ask()
+
+
 def test_an_idempotency_key_is_one_edit(redis: Redis, keys: Keys) -> None:
     edits = Edits(redis, keys)
     request = EditRequest.model_validate(EIFFEL)
@@ -184,7 +234,7 @@ def test_progress_is_announced_and_forgotten(redis: Redis, keys: Keys) -> None:
 def test_an_edit_that_is_not_there(redis: Redis, keys: Keys) -> None:
     edits = Edits(redis, keys)
     nobody = "0" * 16
-    for ask in (edits.get, edits.cancel):
+    for ask in (edits.get, edits.glance, edits.cancel):
         with pytest.raises(ProblemError, match="GET /edits lists all edits"):
             ask(nobody)
     assert edits.take_up(nobody) is False

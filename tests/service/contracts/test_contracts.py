@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from service.contracts.base import MAX_DEPTH, MAX_TEXT, PlainObject, RevisionName, RevisionNumber, Text
-from service.contracts.edits import EditRequest, EditStatus
+from service.contracts.edits import (
+    MOST_FACTS,
+    AnyEditRequest,
+    BatchRequest,
+    EditRequest,
+    EditStatus,
+    Fact,
+    contradictions,
+)
 from service.contracts.generate import GenerateRequest
 from service.contracts.lane import LaneAnswer, LaneRequest
 from service.contracts.revisions import RollbackRequest
@@ -114,6 +122,76 @@ def test_a_subject_occurs_in_its_prompt(before: str, subject: str, after: str) -
     fits = bool(subject.strip()) and subject == subject.strip() and not prompt.endswith(" ")
     value = {"prompt": prompt, "subject": subject, "target_new": "x"}
     assert passes(TypeAdapter(EditRequest), value) is fits
+
+
+REQUESTS: TypeAdapter[EditRequest | BatchRequest] = TypeAdapter(AnyEditRequest)
+FACT = {"prompt": "Rome is in", "subject": "Rome", "target_new": "Spain"}
+
+
+def test_one_fact_and_a_batch_are_read_alike() -> None:
+    one = REQUESTS.validate_python({**FACT, "method": "memit"})
+    many = REQUESTS.validate_json(json.dumps({"facts": [FACT, {**FACT, "prompt": "Rome lies in"}]}))
+    assert isinstance(one, EditRequest)
+    assert isinstance(many, BatchRequest)
+    assert one.facts == (one,)
+    assert [fact.prompt for fact in many.facts] == ["Rome is in", "Rome lies in"]
+    assert (one.method, many.method) == ("memit", "rome")
+    for request in (one, many):
+        assert REQUESTS.validate_python(request) is request
+        assert REQUESTS.validate_json(REQUESTS.dump_json(request, exclude_defaults=True)) == request
+
+
+@pytest.mark.parametrize(
+    ("value", "location"),
+    [
+        ({**FACT, "subject": "Paris"}, ("subject",)),
+        ({"facts": [FACT, {**FACT, "subject": "Paris"}]}, ("facts", 1, "subject")),
+        ({"facts": [FACT], "prompt": "Rome is in"}, ("prompt",)),
+        ({"facts": []}, ("facts",)),
+        ({"facts": None}, ("facts",)),
+        ({"facts": [FACT], "hparams": {"v_lr": "\0"}}, ("hparams",)),
+        ([FACT], ()),
+    ],
+)
+def test_errors_lie_where_the_client_wrote(value: object, location: tuple[object, ...]) -> None:
+    with pytest.raises(ValidationError) as raised:
+        REQUESTS.validate_python(value)
+    assert [error["loc"] for error in raised.value.errors()] == [location]
+
+
+def test_a_batch_has_a_size() -> None:
+    facts = [{**FACT, "prompt": f"Rome is in {number}"} for number in range(MOST_FACTS + 1)]
+    assert not passes(REQUESTS, {"facts": facts})
+    assert passes(REQUESTS, {"facts": facts[1:]})
+
+
+@ANY
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from(["x", " x", "y"])), min_size=1, max_size=6))
+def test_facts_of_a_batch_agree(pairs: list[tuple[str, str]]) -> None:
+    facts = [Fact(prompt=f"Rome {prompt}", subject="Rome", target_new=target) for prompt, target in pairs]
+    first = {prompt: index for index, (prompt, _) in reversed(list(enumerate(pairs)))}
+    wrong = [
+        (first[prompt], index)
+        for index, (prompt, target) in enumerate(pairs)
+        if target.strip() != pairs[first[prompt]][1].strip()
+    ]
+    assert list(contradictions(facts)) == wrong
+    if not wrong:
+        assert BatchRequest(facts=tuple(facts), hparams={}).facts == tuple(facts)
+        return
+    with pytest.raises(ValidationError) as raised:
+        BatchRequest(facts=tuple(facts), hparams={})
+    assert [error["loc"] for error in raised.value.errors()] == [("facts", index, "target_new") for _, index in wrong]
+    for (earlier, _), error in zip(wrong, raised.value.errors(), strict=True):
+        assert f"facts[{earlier}].target_new" in error["msg"]
+
+
+def test_facts_about_two_subjects_do_not_contradict_each_other() -> None:
+    facts = (
+        Fact(prompt="Rome is not Paris but", subject="Rome", target_new="x"),
+        Fact(prompt="Rome is not Paris but", subject="Paris", target_new="y"),
+    )
+    assert list(contradictions(facts)) == []
 
 
 def test_contracts_are_frozen() -> None:
