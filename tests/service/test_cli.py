@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and with which exit code."""
 
+import io
 import json
 import os
 import subprocess
@@ -17,8 +18,9 @@ from service.contracts.generate import GenerateAnswer
 from service.contracts.model import ModelStatus
 from service.contracts.revisions import Revision
 from service.errors import ProblemError
+from tests.service import stand_in
 from tests.service.acting import acting
-from tests.service.stand_in import EIFFEL, StandIn
+from tests.service.stand_in import EIFFEL, StandIn, batch_json
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -76,6 +78,79 @@ def test_edit_sends_hyperparameters_as_json_values(ask: Run) -> None:
     assert edit.status is EditStatus.QUEUED
     assert edit.request.hparams == {"v_lr": 0.1, "layers": [5]}
     assert edit.notice is not None
+
+
+def facts_file(folder: Path, facts: int) -> str:
+    path = folder / "facts.jsonl"
+    path.write_text("\n".join(json.dumps(fact) for fact in batch_json(facts)["facts"]))
+    return str(path)
+
+
+def test_a_batch_shows_means_and_the_worst_facts(ask: Run, worker: StandIn, tmp_path: Path) -> None:
+    with acting(worker, worker.apply):
+        code, output, _ = ask("edit", "--batch", facts_file(tmp_path, 12))
+    assert code == 0
+    assert "means over 12 facts" in output
+    assert "12 of 12 rewrites took" in output
+    assert f"0. {EIFFEL['prompt']}" in output
+    assert "is applied, and made revision r1" in output
+    assert worker.edits.page(None, 2, lambda _: True)[0][0].fact_count == 12
+
+
+def test_a_batch_of_one_shows_both_sides(ask: Run, worker: StandIn, tmp_path: Path) -> None:
+    with acting(worker, worker.apply):
+        code, output, _ = ask("edit", "--batch", facts_file(tmp_path, 1))
+    assert code == 0
+    assert "p=0.500 Rome" in output
+
+
+def test_a_batch_as_json_has_all_facts(
+    ask: Run, worker: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = Path(facts_file(tmp_path, 7)).read_bytes()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+    with acting(worker, worker.apply):
+        code, output, _ = ask("edit", "--batch", "-", "--hparam", "v_lr=0.1", "--base-revision", "r0", "--json")
+    edit = Edit.model_validate_json(output)
+    assert code == 0
+    assert edit.outcome is not None
+    assert (edit.fact_count, len(edit.request.facts), len(edit.outcome.facts)) == (7, 7, 7)
+    assert (edit.request.hparams, edit.request.base_revision) == ({"v_lr": 0.1}, 0)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_batch_need_not_be_waited_for(ask: Run, tmp_path: Path) -> None:
+    code, output, _ = ask("edit", "--batch", facts_file(tmp_path, 7), "--no-wait")
+    assert code == 0
+    assert "is queued" in output
+
+
+def test_a_batch_that_fails_says_why(ask: Run, worker: StandIn, tmp_path: Path) -> None:
+    problem = ProblemError(422, "edit-diverged", "facts[3]: The change is not finite.").problem
+    with acting(worker, lambda edit_id: worker.edits.end(edit_id, EditStatus.FAILED, problem)):
+        code, output, errors = ask("edit", "--batch", facts_file(tmp_path, 7))
+    assert code == 1
+    assert "is failed" in output
+    assert errors == "facts[3]: The change is not finite.\n"
+
+
+def test_warnings_are_shown(ask: Run, worker: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = stand_in.outcome().model_copy(update={"warnings": ("The [statistics] are thin.",)})
+    monkeypatch.setattr(stand_in, "outcome", lambda _: found)
+    with acting(worker, worker.apply):
+        _, output, _ = ask(*EDIT)
+    assert "warning: The [statistics] are thin." in output
+
+
+def test_every_bad_line_of_a_file_is_named(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "facts.jsonl"
+    path.write_text(f'{json.dumps(EIFFEL)}\n{{"prompt" "x"}}\n\n{json.dumps({**EIFFEL, "subject": "Big Ben"})}')
+    code, output, errors = run("edit", "--batch", str(path))
+    assert (code, output) == (1, "")
+    assert errors.splitlines() == [
+        "line 2: is not JSON: Expecting ':' delimiter, column 11",
+        "line 4: subject: must occur in the prompt, verbatim and in the same case",
+    ]
 
 
 def test_an_edit_that_fails_says_why(ask: Run, worker: StandIn) -> None:
@@ -136,6 +211,8 @@ def test_a_problem_names_the_fields_on_stderr(ask: Run) -> None:
     ("arguments", "message"),
     [
         (("edit", "x", "--subject", "y", "--target-new", "z"), "subject: must occur in the prompt"),
+        (("edit", "x", "--subject", "x", "--target-new", ""), "target_new: must not be empty"),
+        (("edit", "x", "--subject", "x", "--target-new", "y", "--paraphrase", ""), "paraphrases[0]: must not be empty"),
         (("rollback", "minus one"), "to: must be a revision such as 3 or r3"),
         (("generate", "x", "--after", "tomorrow"), "after: must be base, head, or a revision"),
         (("status", "--url", "http://127.0.0.1:1"), "no server at http://127.0.0.1:1; start one with: palimpsest up"),
@@ -154,7 +231,13 @@ def test_what_cannot_be_done_is_said_plainly(run: Run, arguments: tuple[str, ...
 @pytest.mark.parametrize(
     "arguments",
     [
+        ("edit",),
         ("edit", "x"),
+        ("edit", "x", "--subject", "x"),
+        ("edit", "--batch", "/no/such/file"),
+        ("edit", "--batch", "/"),
+        ("edit", "x", "--batch", cli.__file__),
+        ("edit", "--target-true", "x", "--batch", cli.__file__),
         ("edit", "x", "--subject", "x", "--target-new", "z", "--hparam", "oops"),
         ("up", "--port", "99999"),
         ("up", "--device", "tpu"),

@@ -6,13 +6,14 @@ import pytest
 from rich.console import Console, RenderableType
 
 from service import display
-from service.contracts.edits import Edit, EditStatus, Progress
+from service.contracts.edits import Edit, EditStatus, Fact, Progress
 from service.contracts.generate import Comparison, Continuation, FinishReason
+from service.contracts.model import ModelStatus
 from service.contracts.problem import FieldError
-from service.contracts.scores import PromptScore, TargetScore
+from service.contracts.scores import PromptScore, Summaries, Summary, TargetScore
 from service.edits import utcnow
 from service.errors import ProblemError
-from tests.service.stand_in import EIFFEL, outcome
+from tests.service.stand_in import EIFFEL, batch_json, fact_scores, model_card, outcome
 
 
 def text_of(shown: RenderableType) -> str:
@@ -79,6 +80,38 @@ def test_scores_leave_out_what_was_not_asked() -> None:
     assert "EA 1 → 1" in shown
     assert "value 1.0" in shown
     assert "NS" not in shown
+
+
+def test_a_batch_shows_its_means_and_its_worst_facts() -> None:
+    facts = [Fact(prompt=f"[{number}] Rome is", subject="Rome", target_new=f"City {number}") for number in range(9)]
+    scores = [fact_scores(0.1 * (number + 1), EA=float(number > 2)) for number in range(9)]
+    old = TargetScore(probability=0.0625, nll=1, rank=2, accuracy=0)
+    scores[0] = scores[0].model_copy(update={"after": scores[0].after.model_copy(update={"target_true": old})})
+    summary = Summary(ES=0.875, EA=0.75, PA=0.5, rewrite_acc=0.9)
+    means = Summaries(before=summary.model_copy(update={"ES": None, "EA": 0.0}), after=summary)
+    found = outcome(9).model_copy(update={"facts": tuple(scores), "summary": means})
+    shown = text_of(display.batch_view(facts, found))
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
+    for row in (
+        "means over 9 facts",
+        "ES – 0.875",  # noqa: RUF001 - an en dash stands for "no value"
+        "EA 0.000 0.750",
+        "PA 0.500 0.500",
+        "6 of 9 rewrites took: the whole target is the likeliest answer",
+        "[0] Rome is City 0 0.100 0.100 0.062",
+        "[4] Rome is City 4 0.500 0.500",
+        "seconds value 1.0",
+    ):
+        assert row in rows
+    assert not any(row.startswith(("NS", "[5]")) for row in rows)
+
+
+def test_the_status_tells_the_size_of_a_batch() -> None:
+    batch = edit(request=batch_json(3), fact_count=1000)
+    status = ModelStatus(card=model_card(), revision=0, checksum="c0", edited_tensors=(), edited_layers=(), worker=None)
+    shown = text_of(display.status_view(status, [], [batch, edit()]))
+    assert f"0. {EIFFEL['prompt']} and 999 more" in shown
+    assert shown.count("more") == 1
 
 
 def test_a_problem_names_a_field_once() -> None:
