@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-SHARED = {"checks", "contracts", "edits", "errors", "keys", "ledger", "queue"}
+SHARED = {"checks", "contracts", "documents", "edits", "errors", "keys", "ledger", "queue"}
 
 
 def pins() -> dict[str, Requirement]:
@@ -29,9 +29,10 @@ def pins() -> dict[str, Requirement]:
 
 
 def required() -> Iterator[Requirement]:
-    """Everything that the project and its extras require here, and what that requires."""
+    """Everything that the project and the extras of `make setup` require here, and what that requires."""
     project = PROJECT["project"]
-    texts = [*project["dependencies"], *(text for extra in project["optional-dependencies"].values() for text in extra)]
+    installed = [extra for name, extra in project["optional-dependencies"].items() if name != "hub"]
+    texts = [*project["dependencies"], *(text for extra in installed for text in extra)]
     waiting = [Requirement(text) for text in texts]
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
@@ -55,6 +56,12 @@ def test_every_dependency_is_pinned_at_the_version_in_use() -> None:
         assert pin is not None, f"{requirement.name} is not in constraints.txt"
         installed = distribution(requirement.name).version
         assert pin.specifier.contains(installed), f"{pin} is pinned, {installed} is installed: make setup"
+
+
+def test_what_only_the_hub_needs_is_pinned_without_being_installed() -> None:
+    for text in PROJECT["project"]["optional-dependencies"]["hub"]:
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(str(pins()[requirement.name].specifier).removeprefix("=="))
 
 
 def test_pins_are_exact_and_name_no_place() -> None:
