@@ -19,6 +19,10 @@ class Settings(BaseSettings):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     data_dir: Path = Path(".palimpsest")
     redis_url: str | None = Field(None, validation_alias=AliasChoices("REDIS_URL", "redis_url"))
+    compute_dtype: Literal["auto", "model", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of value optimisations; auto is bfloat16 where this machine multiplies it much faster"
+    )
     hparams_dir: Path = HPARAMS
-    corpus: Path | None = Field(None, description="a text file for key statistics (mom2_dataset: corpus)")
+    corpus: Path | None = Field(None, description="a text file, or a folder of them, for mom2_dataset: corpus")
+    stats_dir: Path | None = Field(None, description="published files of key statistics, read before any is computed")
     lease_seconds: float = Field(10.0, gt=0, description="a worker silent for so long has lost the model to another")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,14 +38,31 @@ class ValueHparams(Hparams):
 
 
 class CovarianceHparams(Hparams):
-    """The key statistics' C (ROME, equation 2)."""
+    """The key statistics' C (ROME, equation 2).
+
+    The published files count documents (mom2_n_samples); documents differ in length, so here tokens are counted.
+    """
+
+    tokens_per_dimension: ClassVar[int] = 10
+    """Tokens averaged over where none are asked for, for each of a key's d numbers: 2506.04226 finds 2 enough for
+    GPT-2 XL and GPT-J, and recommends 10 for Llama-2. A method that needs C's null space needs many more."""
 
     mom2_adjustment: Annotated[bool, Field(description="use C = E[k k^T]; without it, C = I")] = False
     mom2_dataset: Annotated[
-        Literal["self", "corpus"],
-        Field(description="text sampled from the model itself, or the text file that the worker was started with"),
+        Literal["self", "corpus", "wikipedia", "wikitext"],
+        Field(
+            description="text sampled from the model itself; the text that the worker was started with; or a dataset "
+            "of the published code, from the worker's published files or streamed from the Hugging Face hub"
+        ),
     ] = "self"
-    mom2_n_tokens: Annotated[int, Field(ge=1, le=10**9, description="tokens to average over")] = 16_384
+    mom2_n_tokens: Annotated[
+        int | None, Field(ge=1, le=10**9, description="tokens to average over; null: a multiple of the key's dimension")
+    ] = None
+    mom2_dtype: Annotated[Literal["float32"], Field(description="that each k k^T is computed in")] = "float32"
+
+    def tokens(self, size: int) -> int:
+        """How many tokens to average over, for keys of `size` numbers."""
+        return self.tokens_per_dimension * size if self.mom2_n_tokens is None else self.mom2_n_tokens
 
 
 class ModelNumbers(BaseModel):

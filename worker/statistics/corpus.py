@@ -1,77 +1,66 @@
-"""Text to take key statistics over: a local file, or text that the model writes itself."""
+"""The worker's own text for key statistics: a file, or a folder of .txt files."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import torch
-from torch import Tensor
-
+from worker.editing.progress import Step, Steps
 from worker.errors import EditError
-from worker.models.loaded import LoadedModel
 
-WINDOW = 256
-"""Tokens in one sequence; keys depend little on a longer context, and memory does."""
+CHUNK = 1 << 25
+"""Bytes hashed in one step: tens of milliseconds."""
 
-ROWS = 16
-"""Sequences run at once."""
-
-
-def from_file(loaded: LoadedModel, path: Path, tokens: int) -> Iterator[Tensor]:
-    """Batches [<= ROWS, <= WINDOW] of the file's first `tokens` tokens; raises EditError if it is too short."""
-    window = min(WINDOW, loaded.context_length)
-    windows: list[Tensor] = []
-    left = tokens
-    held: list[int] = []
-    for line in _lines(path):
-        held += loaded.tokenizer(line, add_special_tokens=False)["input_ids"]
-        while len(held) >= window and left > 0:
-            windows.append(torch.tensor(held[:window]))
-            held, left = held[window:], left - window
-            if len(windows) == ROWS or left <= 0:
-                yield torch.stack(windows).to(loaded.device)
-                windows = []
-        if left <= 0:
-            return
-    raise EditError(
-        "corpus-too-short",
-        "hparams.mom2_n_tokens",
-        f"asks for {tokens} tokens, and the worker's corpus has {tokens - left}; ask for fewer or give a longer file",
-    )
+LONGEST_LINE = 1 << 16
+"""Characters tokenized at once, where a line is longer."""
 
 
-@torch.no_grad()
-def from_model(loaded: LoadedModel, tokens: int, seed: int) -> Iterator[Tensor]:
-    """Batches [ROWS, WINDOW // 2] sampled from the model at temperature 1, each from its start-of-text token."""
-    length = min(WINDOW // 2, loaded.context_length)
-    generator = torch.Generator().manual_seed(seed)
-    begin = loaded.tokenizer.bos_token_id
-    begin = loaded.pad_token_id if begin is None else begin
-    for _ in range(0, tokens, ROWS * length):
-        ids = torch.full((ROWS, 1), begin, device=loaded.device)
-        text, cache = [ids], None
-        for _ in range(length - 1):
-            output = loaded.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache = output.past_key_values
-            likely = output.logits[:, -1].float().softmax(-1).cpu()
-            ids = torch.multinomial(likely, 1, generator=generator).to(loaded.device)
-            text.append(ids)
-        yield torch.cat(text, dim=1)
-
-
-def digest(path: Path) -> str:
-    """sha256 of a corpus file; raises EditError if it cannot be read."""
+def files(path: Path) -> Sequence[Path]:
+    """The file itself, or all .txt files below the folder, in the order of their paths; EditError if there is none."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*.txt") if file.is_file())
+        else:
+            path.stat()
+            found = [path]
     except OSError as error:
         raise _unreadable(error) from error
+    if not found:
+        raise EditError("no-corpus", "hparams.mom2_dataset", "the worker's PALIMPSEST_CORPUS has no .txt file in it")
+    return found
 
 
-def _lines(path: Path) -> Iterator[str]:
+def signature(found: Sequence[Path]) -> tuple[tuple[str, int, int], ...]:
+    """Changes when a file does: each one's path, size and time of change."""
     try:
-        with path.open(encoding="utf-8") as lines:
-            yield from lines
+        stats = [(str(path), path.stat()) for path in found]
+    except OSError as error:
+        raise _unreadable(error) from error
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def digest(found: Sequence[Path]) -> Steps[str]:
+    """sha256 over the files' contents, in order, whatever they are called."""
+    whole = hashlib.sha256()
+    try:
+        for path in found:
+            own = hashlib.sha256()
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    own.update(chunk)
+                    yield Step("statistics")
+            whole.update(own.digest())
+    except OSError as error:
+        raise _unreadable(error) from error
+    return whole.hexdigest()
+
+
+def documents(found: Sequence[Path]) -> Iterator[str]:
+    """The files' lines, in order; EditError if one cannot be read."""
+    try:
+        for path in found:
+            with path.open(encoding="utf-8") as file:
+                while line := file.readline(LONGEST_LINE):
+                    yield line
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(error) from error
 

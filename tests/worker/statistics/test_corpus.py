@@ -1,80 +1,92 @@
-"""Text for key statistics: the file's own tokens in order, or the model's own words."""
+"""The worker's own text: a file or a folder, known by its content."""
 
+import os
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.families import CONFIGS, tiny_model
+from tests.driving import finish
 from worker.errors import EditError
-from worker.models.loaded import LoadedModel
 from worker.statistics import corpus
 
-LINES = ["The Eiffel Tower is in Paris.\n", "\n", "東京は日本の首都です。\n", "Messi plays football.\n"]
 
-
-@pytest.fixture
-def loaded() -> LoadedModel:
-    return tiny_model("llama")
-
-
-def _write(folder: Path, lines: int) -> Path:
-    path = folder / "corpus.txt"
-    path.write_text("".join(LINES[index % 4] for index in range(lines)), encoding="utf-8")
+def _folder(path: Path) -> Path:
+    for name, text in (("b.txt", "two\nthree\n"), ("a/z.txt", "one\n"), ("a/skip.md", "no\n"), ("c.txt", "four")):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(text)
     return path
 
 
-@pytest.mark.parametrize("tokens", [1, 128, 129, 128 * 16, 128 * 17 + 1])
-def test_a_file_is_read_in_order_without_a_gap(loaded: LoadedModel, tmp_path: Path, tokens: int) -> None:
-    path = _write(tmp_path, 400)
-    batches = list(corpus.from_file(loaded, path, tokens))
-    read = torch.cat([batch.reshape(-1) for batch in batches]).tolist()
-    lines = path.read_text().splitlines(keepends=True)
-    whole = [token for line in lines for token in loaded.tokenizer(line)["input_ids"]]
-    assert read == whole[: len(read)]
-    assert tokens <= len(read) < tokens + loaded.context_length
-    assert all(batch.shape[0] <= corpus.ROWS and batch.shape[1] == loaded.context_length for batch in batches)
+def _digest(path: Path) -> str:
+    return finish(corpus.digest(corpus.files(path)))
 
 
-def test_a_file_that_is_too_short_says_how_long_it_is(loaded: LoadedModel, tmp_path: Path) -> None:
-    batches = corpus.from_file(loaded, _write(tmp_path, 20), 100_000)
-    with pytest.raises(EditError, match=r"hparams\.mom2_n_tokens: asks for 100000 tokens") as raised:
-        list(batches)
-    assert raised.value.name == "corpus-too-short"
+def test_a_folder_is_all_its_text_files_in_the_order_of_their_paths(tmp_path: Path) -> None:
+    found = corpus.files(_folder(tmp_path))
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a/z.txt", "b.txt", "c.txt"]
+    assert list(corpus.documents(found)) == ["one\n", "two\n", "three\n", "four"]
+    assert corpus.files(tmp_path / "b.txt") == [tmp_path / "b.txt"]
 
 
-@pytest.mark.parametrize("family", CONFIGS)
-def test_the_model_speaks_for_itself(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "WINDOW", 24)
-    loaded = tiny_model(family)
-    first, again = (list(corpus.from_model(loaded, 300, seed=1)) for _ in range(2))
-    assert [batch.shape for batch in first] == [(16, 12)] * 2
-    assert all(torch.equal(*pair) for pair in zip(first, again, strict=True))
-    assert set(first[0][:, 0].tolist()) == {loaded.tokenizer.bos_token_id}
-    other = next(corpus.from_model(loaded, 300, seed=2))
-    assert not torch.equal(other, first[0])
-    assert len({tuple(row) for row in first[0].tolist()}) == 16
-
-
-def test_a_text_is_never_longer_than_the_models_context(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "WINDOW", 10**6)
-    assert next(corpus.from_model(loaded, 1, seed=0)).shape == (16, loaded.context_length)
-
-
-def test_the_models_words_follow_its_own_distribution(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(corpus, "WINDOW", 4)
-    drawn = torch.cat([batch[:, 1] for batch in corpus.from_model(loaded, 2 * 2000, seed=3)])
-    with torch.no_grad():
-        likely = loaded.model(torch.tensor([[loaded.tokenizer.bos_token_id]])).logits[0, -1].softmax(-1)
-    top = likely.topk(10).indices
-    expected = float(likely[top].sum())
-    share = float(torch.isin(drawn, top).float().mean())
-    assert share == pytest.approx(expected, abs=4 * (expected * (1 - expected) / len(drawn)) ** 0.5)
+def test_a_line_without_an_end_is_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "LONGEST_LINE", 4)
+    (tmp_path / "long.txt").write_text("日本の首都ですか\nno")
+    assert list(corpus.documents(corpus.files(tmp_path))) == ["日本の首", "都ですか", "\n", "no"]
 
 
 def test_a_digest_is_of_the_content(tmp_path: Path) -> None:
-    path = _write(tmp_path, 5)
-    before = corpus.digest(path)
-    path.rename(path.with_name("other.txt"))
-    assert corpus.digest(_write(tmp_path, 5)) == before
-    assert corpus.digest(_write(tmp_path, 6)) != before
+    before = _digest(_folder(tmp_path / "first"))
+    assert _digest(_folder(tmp_path / "second")) == before
+    (tmp_path / "second/b.txt").write_text("two\nthree!\n")
+    assert _digest(tmp_path / "second") != before
+    (tmp_path / "first/b.txt").rename(tmp_path / "first/bb.txt")
+    assert _digest(tmp_path / "first") == before
+    (tmp_path / "first/bb.txt").rename(tmp_path / "first/d.txt")
+    assert _digest(tmp_path / "first") != before, "in another order it is another text"
+
+
+def test_where_one_file_ends_and_the_next_begins_is_part_of_the_digest(tmp_path: Path) -> None:
+    for folder, parts in (("first", ("ab", "c")), ("second", ("a", "bc"))):
+        (tmp_path / folder).mkdir()
+        for name, text in zip("ab", parts, strict=True):
+            (tmp_path / folder / f"{name}.txt").write_text(text)
+    assert _digest(tmp_path / "first") != _digest(tmp_path / "second")
+
+
+def test_a_large_file_is_hashed_in_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "CHUNK", 4)
+    (tmp_path / "a.txt").write_text("0123456789")
+    assert len(list(corpus.digest(corpus.files(tmp_path)))) == 3
+
+
+def test_a_signature_changes_with_the_file(tmp_path: Path) -> None:
+    found = corpus.files(_folder(tmp_path))
+    before = corpus.signature(found)
+    assert corpus.signature(found) == before
+    os.utime(found[1], ns=(1, 1))
+    assert corpus.signature(found) != before
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty folder", "not text"])
+def test_what_cannot_be_read_is_a_problem_without_a_path(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "corpus.txt"
+    match damage:
+        case "empty folder":
+            path.mkdir()
+        case "not text":
+            path.write_bytes(b"\xff\xfe\x80")
+    with pytest.raises(EditError, match=r"^hparams\.mom2_dataset: the worker's PALIMPSEST_CORPUS ") as raised:
+        list(corpus.documents(corpus.files(path)))
+    assert str(tmp_path) not in str(raised.value)
+
+
+def test_a_file_that_goes_while_it_is_read_is_a_problem(tmp_path: Path) -> None:
+    found = corpus.files(_folder(tmp_path))
+    found[1].unlink()
+    for use in (
+        corpus.signature,
+        lambda files: list(corpus.digest(files)),
+        lambda files: list(corpus.documents(files)),
+    ):
+        with pytest.raises(EditError, match="No such file"):
+            use(found)

@@ -1,8 +1,7 @@
-"""C = E[k k^T] is what a plain sum over the keys gives, and lies on disk in the published format."""
+"""The sums of k k^T are what a plain sum over the keys gives, for all layers in one pass."""
 
-from pathlib import Path
+from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,76 +10,107 @@ from tests.driving import finish, finish_noting
 from tests.families import CONFIGS, tiny_model
 from tests.worker.engine.kit import bits, same_bits
 from worker.models.loaded import LoadedModel
-from worker.statistics import moments
+from worker.statistics.moments import Moment, accumulate, key_size
 
 
-def _batches(loaded: LoadedModel, count: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randint(2, loaded.config.vocab_size, (3, 10), generator=generator) for _ in range(count)]
+class Text:
+    """Random batches, which notes from where it was read."""
+
+    def __init__(self, loaded: LoadedModel, count: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.batches = [torch.randint(2, loaded.config.vocab_size, (3, 10), generator=generator) for _ in range(count)]
+        self.read_from: list[int] = []
+
+    def __call__(self, first: int) -> Iterator[Tensor | None]:
+        self.read_from.append(first)
+        yield None
+        yield from self.batches[first:]
+
+
+def _nothing(loaded: LoadedModel, *layers: int) -> dict[int, Moment]:
+    size = key_size(loaded, 0)
+    return {layer: Moment(torch.zeros(size, size, dtype=torch.float64)) for layer in layers}
 
 
 def _plain_keys(loaded: LoadedModel, ids: Tensor, layer: int) -> Tensor:
     seen: list[Tensor] = []
-    hook = loaded.mlp_out(layer).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    hook = loaded.mlp_out(layer).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone()))
     with torch.no_grad():
         loaded.model(input_ids=ids)
     hook.remove()
-    return seen[0].reshape(-1, seen[0].shape[-1]).double()
+    return seen[0].flatten(0, -2).double()
 
 
 @pytest.mark.parametrize("tokens", [1, 45, 90])
 @pytest.mark.parametrize("family", CONFIGS)
-def test_second_moment_is_the_plain_sum(family: str, tokens: int) -> None:
+def test_every_layers_sum_is_the_plain_one(family: str, tokens: int) -> None:
     loaded = tiny_model(family)
     before = bits(loaded)
-    batches = _batches(loaded, 3)
-    (total, count), steps = finish_noting(moments.second_moment(loaded, 2, batches, tokens))
-    keys = torch.cat([_plain_keys(loaded, ids, 2) for ids in batches])[:tokens]
-    torch.testing.assert_close(total, (keys.T @ keys).float(), rtol=1e-4, atol=1e-5)
-    assert count == tokens
+    text, moments = Text(loaded, 3), _nothing(loaded, 2, 0)
+    _, steps = finish_noting(accumulate(loaded, moments, text, tokens))
+    for layer, moment in moments.items():
+        keys = torch.cat([_plain_keys(loaded, ids, layer) for ids in text.batches])[:tokens]
+        torch.testing.assert_close(moment.total, keys.T @ keys, rtol=1e-4, atol=1e-5)
+        assert moment.count == tokens
+    assert steps[0].step == 0
     assert steps[-1].step == steps[-1].steps == tokens
     assert same_bits(before, bits(loaded))
     assert not any(module._forward_hooks for module in loaded.model.modules())
 
 
+def test_nothing_above_the_highest_layer_runs() -> None:
+    loaded = tiny_model("llama")
+    ran: list[int] = []
+    for layer in range(loaded.layers):
+        loaded.mlp_out(layer).register_forward_pre_hook(lambda *_, layer=layer: ran.append(layer))
+    finish(accumulate(loaded, _nothing(loaded, 0, 2), Text(loaded, 2), 60))
+    assert ran == [0, 1, 2] * 2, "each batch once, up to layer 2"
+
+
+def test_a_layer_that_is_ahead_counts_no_batch_twice() -> None:
+    """And every sum is the same, to the last bit, as that of one uninterrupted pass."""
+    loaded = tiny_model("llama")
+    text, whole = Text(loaded, 4), _nothing(loaded, 1, 2, 3)
+    finish(accumulate(loaded, whole, text, 110))
+    parts = _nothing(loaded, 1, 2, 3)
+    for layers, batches in (((1,), 3), ((2,), 1)):
+        steps = accumulate(loaded, {layer: parts[layer] for layer in layers}, text, 110)
+        for _ in range(1 + batches):
+            next(steps)
+        steps.close()
+    assert [parts[layer].batches for layer in (1, 2, 3)] == [3, 1, 0]
+    finish(accumulate(loaded, {layer: parts[layer] for layer in (1, 2)}, text, 110))
+    assert text.read_from[-1] == 1, "what no layer needs is not read again"
+    finish(accumulate(loaded, parts, text, 110))
+    for layer, moment in whole.items():
+        assert torch.equal(parts[layer].total, moment.total)
+        assert (parts[layer].count, parts[layer].batches) == (110, 4)
+
+
 def test_a_stopped_pass_leaves_no_hook() -> None:
     loaded = tiny_model("llama")
-    steps = moments.second_moment(loaded, 1, _batches(loaded, 3), 90)
+    steps = accumulate(loaded, _nothing(loaded, 1), Text(loaded, 3), 90)
+    next(steps)
     next(steps)
     steps.close()
     assert not any(module._forward_hooks for module in loaded.model.modules())
 
 
-def test_no_text_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no text"):
-        finish(moments.second_moment(tiny_model("llama"), 1, [], 10))
+def test_sums_over_batches_are_in_float64() -> None:
+    """A float32 sum would lose what is small beside what it has."""
+    moment = Moment(torch.full((2, 2), 2.0**30, dtype=torch.float64))
+    for _ in range(100):
+        moment.add(torch.ones(1, 2), 1000)
+    assert torch.equal(moment.total, torch.full((2, 2), 2.0**30 + 100, dtype=torch.float64))
 
 
-def test_what_is_saved_is_the_published_format(tmp_path: Path) -> None:
-    total = torch.rand(6, 6)
-    path = tmp_path / "deep" / "c.npz"
-    moments.save(path, total, 40)
-    with np.load(path, allow_pickle=False) as stored:
-        assert set(stored) == {"mom2.constructor", "mom2.count", "mom2.mom2", "sample_size"}
-        assert stored["mom2.mom2"].dtype == np.float32
-        assert int(stored["mom2.count"]) == 40
-        assert np.array_equal(stored["mom2.mom2"], total.numpy())
-    assert torch.equal(moments.load(path), total / 40)
-    assert list(path.parent.iterdir()) == [path], "no partial file is left"
+def test_keys_in_half_precision_are_multiplied_in_float32() -> None:
+    moment = Moment(torch.zeros(1, 1, dtype=torch.float64))
+    moment.add(torch.full((300, 1), 1.0078125, dtype=torch.bfloat16), 1000)
+    assert moment.total.item() == pytest.approx(300 * 1.0078125**2, rel=1e-6)
 
 
-def test_a_published_file_can_be_read(tmp_path: Path) -> None:
-    """As the papers' own code writes them: the sum in float32, the count as an array of one."""
-    path = tmp_path / "transformer.h.17.mlp.c_proj_float32_mom2_100000.npz"
-    total = np.eye(4, dtype=np.float32) * 8
-    published = {"mom2.constructor": "util.runningstats.SecondMoment()", "mom2.count": 2, "mom2.mom2": total}
-    np.savez(path, **{**published, "sample_size": 100000})  # type: ignore[arg-type]
-    assert torch.equal(moments.load(path), torch.eye(4) * 4)
-
-
-def test_statistics_lie_where_all_that_they_depend_on_says(tmp_path: Path) -> None:
-    parts = ("checksum", 3, "self", 1000)
-    path = moments.cache_path(tmp_path, *parts)
-    assert path == moments.cache_path(tmp_path, *parts)
-    others = [("other", 3, "self", 1000), ("checksum", 4, "self", 1000), ("checksum", 3, "x", 1000), (*parts[:3], 1001)]
-    assert len({path, *(moments.cache_path(tmp_path, *other) for other in others)}) == 5
+@pytest.mark.parametrize("family", CONFIGS)
+def test_the_size_of_a_key(family: str) -> None:
+    loaded = tiny_model(family)
+    assert key_size(loaded, 1) == _plain_keys(loaded, torch.tensor([[3, 4]]), 1).shape[1]
