@@ -25,6 +25,7 @@ from worker.editing.hparams import CovarianceHparams, shipped
 from worker.editing.method import discover
 from worker.editing.templates import sample
 from worker.engine.resident import Resident
+from worker.engine.state import State
 from worker.evaluation.metrics import measure
 from worker.models.loading import load
 from worker.settings import HPARAMS
@@ -64,7 +65,7 @@ def main() -> None:
     seconds: list[float] = []
     for fact in _chosen(resident, arguments):
         begin = time.perf_counter()
-        weights = resident.fold([_finish(method.compute(context, [fact], hparams))])
+        weights = State.fold(resident, [_finish(method.compute(context, [fact], hparams))]).weights
         seconds.append(time.perf_counter() - begin)
         results.append(_measured(resident, fact, weights))
         print(f"\r{len(results)} edits, {statistics.mean(seconds):.1f} s each", end="", file=sys.stderr)

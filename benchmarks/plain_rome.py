@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from worker.editing.context import FactLike
-from worker.editing.methods.rome import RomeHparams
+from worker.editing.rank_one import RankOneHparams
 from worker.editing.values import CONVERGED
 from worker.models.loaded import LoadedModel
 from worker.models.positions import Row, subject_row, target_row
@@ -24,7 +24,7 @@ class PlainEdit:
     steps: int
 
 
-def plain_rome(loaded: LoadedModel, fact: FactLike, prefixes: Sequence[str], hparams: RomeHparams) -> PlainEdit:
+def plain_rome(loaded: LoadedModel, fact: FactLike, prefixes: Sequence[str], hparams: RankOneHparams) -> PlainEdit:
     """ROME with C = I, written down step by step from the paper (section 3.1), without any economy."""
     (layer,) = hparams.layers
     tokenizer = loaded.tokenizer

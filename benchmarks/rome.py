@@ -18,7 +18,8 @@ from benchmarks.plain_rome import plain_rome
 from service.contracts.edits import Fact
 from worker.editing.context import EditContext
 from worker.editing.hparams import shipped
-from worker.editing.methods.rome import RomeHparams, compute
+from worker.editing.methods.rome import compute
+from worker.editing.rank_one import RankOneHparams
 from worker.editing.templates import sample
 from worker.models.loading import load
 from worker.settings import HPARAMS
@@ -35,7 +36,7 @@ def main() -> None:
     values = shipped(HPARAMS, "rome", loaded.config)
     if values is None:
         raise SystemExit(f"no hyperparameters are shipped for {arguments.model}")
-    hparams = RomeHparams.model_validate({**values, "mom2_adjustment": False})
+    hparams = RankOneHparams.model_validate({**values, "mom2_adjustment": False})
     prefixes = _finish(sample(loaded, hparams.context_template_length_params, hparams.seed))
     hparams = hparams.model_copy(update={"context_templates": prefixes})
     context = EditContext(loaded=loaded, prefixes=_given, covariance=_none)

@@ -46,6 +46,7 @@ def _method_card(method: Method, defaults: Mapping[str, Any] | None, loaded: Loa
         name=method.name,
         title=method.title,
         source=method.source,
+        batch=method.batch,
         hparams_schema=_schema(method, loaded),
         # through the type, so that what YAML leaves as a string is a number here
         defaults=None if defaults is None else method.hparams.model_validate(defaults).model_dump(mode="json"),

@@ -45,3 +45,7 @@ class EditError(Exception):
         self.name = name
         self.field = field
         self.detail = detail
+
+    def of_fact(self, index: int) -> "EditError":
+        """The same error, of one fact of a batch."""
+        return EditError(self.name, f"facts[{index}].{self.field}", self.detail)

@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from service.checks import CountTokens, check_edit
-from service.contracts.edits import Edit, EditRequest, EditStatus, Progress
+from service.contracts.edits import AnyEditRequest, Edit, EditStatus, Progress
 from service.contracts.model import ModelCard
 from service.contracts.problem import Problem
 from service.contracts.revisions import Revision
@@ -43,7 +43,7 @@ class EditJob:
     thread: ModelThread
     card: ModelCard
     count_tokens: CountTokens
-    start: Callable[[str, EditRequest], Steps[Revision]]
+    start: Callable[[str, AnyEditRequest], Steps[Revision]]
     draining: threading.Event
     stop: threading.Event
     fence: Callable[[], None]

@@ -28,8 +28,10 @@ from worker.jobs import EditJob
 from worker.lane import Lane
 from worker.lease import Lease
 from worker.models.loaded import LoadedModel
+from worker.models.speed import compute_dtype
 from worker.rq_worker import EditWorker
 from worker.settings import Settings
+from worker.statistics.store import StatisticsStore
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,10 @@ class Serving:
         thread = ModelThread(lambda: readers.serve(lane.take(), lane.answer), self._fatal)
         lane = Lane(self._redis, self._keys, self._board.worker, thread.wake)
         readers = Readers(history, card, count_tokens)
-        editor = Editor(history, methods, defaults.get, settings.data_dir / "statistics", settings.corpus)
+        statistics = StatisticsStore(
+            loaded, self._resident.base_checksum, settings.data_dir / "statistics", settings.corpus, settings.stats_dir
+        )
+        editor = Editor(history, methods, defaults.get, statistics, compute_dtype(loaded, settings.compute_dtype))
         edits = Edits(self._redis, self._keys)
         job = EditJob(edits, thread, card, count_tokens, editor.run, self._draining, self._stop_job, fence=lease.extend)
         worker = self._rq_worker(edits, job)

@@ -1,10 +1,14 @@
-"""A weight delta: for each layer the factors of dW = R A^T."""
+"""A weight delta: for each layer the change of the MLP's output projection, mostly as the factors of dW = R A^T."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+
+MANTISSA_BITS = 52
+"""Bits in which a sum of products must fit for float64 to hold it exactly."""
 
 
 @dataclass(frozen=True)
@@ -18,17 +22,90 @@ class LowRank:
     solver: Tensor
 
     def dense(self) -> Tensor:
-        """The change itself, [h, d] float32."""
-        return self.residuals @ self.solver.T
+        """The change itself, [h, d] float32, the same to the last bit in whatever order a machine sums it.
+
+        The factors are rounded to grids so coarse that float64 holds every partial sum of their products exactly.
+        """
+        residuals, solver = self._on_grids()
+        return (residuals @ solver.T).float()
+
+    def is_finite(self) -> bool:
+        """Whether both factors are."""
+        return bool(self.residuals.isfinite().all() and self.solver.isfinite().all())
+
+    def _on_grids(self) -> tuple[Tensor, Tensor]:
+        """Both factors in float64, each a multiple of one power of two; the products' sums need MANTISSA_BITS bits.
+
+        A term's scale goes into R first, so that every column of A uses its grid to the full.
+        """
+        terms = max(self.solver.shape[1], 1)
+        bits = (MANTISSA_BITS - math.ceil(math.log2(terms))) // 2
+        scale = _power_of_two(self.solver.double().abs().amax(0))
+        solver = _rounded(self.solver.double() / scale, torch.ones((), dtype=torch.float64), bits)
+        scaled = self.residuals.double() * scale
+        return _rounded(scaled, _power_of_two(scaled.abs().amax()), bits), solver
+
+
+@dataclass(frozen=True)
+class Dense:
+    """dW itself, [h, d] float32, as fine-tuning finds it."""
+
+    change: Tensor
+
+    def dense(self) -> Tensor:
+        """The change."""
+        return self.change
+
+    def is_finite(self) -> bool:
+        """Whether all of it is."""
+        return bool(self.change.isfinite().all())
+
+
+Change = LowRank | Dense
+"""How one layer's MLP output projection changes."""
 
 
 @dataclass(frozen=True)
 class WeightDelta:
-    """What a method computed: a low-rank change for each edited layer, on the CPU."""
+    """What a method computed, on the CPU.
 
-    layers: Mapping[int, LowRank]
+    layers: the change of each edited layer; keys: the keys [d, N] float32 that the change of a layer was solved for,
+    which a later AlphaEdit keeps as they are.
+    """
+
+    layers: Mapping[int, Change]
+    keys: Mapping[int, Tensor] = field(default_factory=dict)
 
     def is_finite(self) -> bool:
-        """Whether every factor is."""
-        factors = [factor for change in self.layers.values() for factor in (change.residuals, change.solver)]
-        return all(bool(torch.isfinite(factor).all()) for factor in factors)
+        """Whether every change is."""
+        return all(change.is_finite() for change in self.layers.values())
+
+
+def joined(deltas: Sequence[WeightDelta]) -> WeightDelta:
+    """One delta that says the same as several, added in order."""
+    layers = sorted({layer for delta in deltas for layer in delta.layers})
+    changes = {layer: _sum([delta.layers[layer] for delta in deltas if layer in delta.layers]) for layer in layers}
+    known = [delta.keys for delta in deltas]
+    keys = {layer: torch.cat([found[layer] for found in known if layer in found], dim=1) for layer in layers}
+    return WeightDelta(changes, keys)
+
+
+def _sum(changes: Sequence[Change]) -> Change:
+    if all(isinstance(change, LowRank) for change in changes):
+        low_rank = [change for change in changes if isinstance(change, LowRank)]
+        return LowRank(
+            torch.cat([change.residuals for change in low_rank], dim=1),
+            torch.cat([change.solver for change in low_rank], dim=1),
+        )
+    return Dense(torch.stack([change.dense() for change in changes]).sum(0))
+
+
+def _power_of_two(largest: Tensor) -> Tensor:
+    """The least power of two that is at least `largest`; 1 for zero."""
+    return torch.where(largest > 0, torch.exp2(torch.ceil(torch.log2(largest))), torch.ones_like(largest))
+
+
+def _rounded(values: Tensor, largest: Tensor, bits: int) -> Tensor:
+    """Rounded to multiples of largest / 2^bits."""
+    quantum = largest / 2.0**bits
+    return torch.round(values / quantum) * quantum

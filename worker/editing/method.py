@@ -14,13 +14,17 @@ from worker.editing.progress import Steps
 
 @dataclass(frozen=True)
 class Method:
-    """compute(context, facts, hparams) leaves the model bit for bit as it was and returns the delta."""
+    """compute(context, facts, hparams) leaves the model bit for bit as it was and returns the delta.
+
+    batch: whether it takes many facts at once; otherwise it takes one.
+    """
 
     name: str
     title: str
     source: str
     hparams: type[ValueHparams]
     compute: Callable[[EditContext, Sequence[FactLike], Any], Steps[WeightDelta]]
+    batch: bool
 
 
 def discover() -> Mapping[str, Method]:

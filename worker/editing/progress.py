@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 Result = TypeVar("Result")
@@ -11,13 +11,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Step:
-    """One step done: of which phase, the how manieth of how many, and what the optimiser saw."""
+    """One step done: of which phase, the how manieth of how many, what the optimiser saw, what to beware of."""
 
     phase: str
     step: int = 0
     steps: int = 0
     loss: float | None = None
     target_probability: float | None = None
+    warning: str | None = None
 
 
 Steps = Generator[Step, None, Result]
@@ -52,5 +53,19 @@ def timed(steps: Steps[Result], timings: dict[str, float], last: str) -> Steps[R
                 return result
             timings[step.phase] = timings.get(step.phase, 0.0) + time.perf_counter() - begin
             yield step
+    finally:
+        steps.close()
+
+
+def numbered(steps: Steps[Result], done: int, of: int) -> Steps[Result]:
+    """Drive `steps`, one of `of` computations alike of which `done` are over, counting its steps among those of all."""
+    try:
+        while True:
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            yield replace(step, step=done * step.steps + step.step, steps=of * step.steps)
     finally:
         steps.close()

@@ -1,13 +1,19 @@
-"""Value optimisation: what an MLP should say at the subject's last token (ROME, section 3.1, equation 4)."""
+"""Value optimisation: what a layer should say at the subject's last token (ROME, section 3.1, equation 4).
 
+The facts of a chunk are optimised together; they do not influence one another, and one that has converged leaves.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from worker.editing.hparams import ValueHparams
 from worker.editing.progress import Step, Steps
+from worker.editing.rows import FactRows, Reads, reads_of
+from worker.models.loaded import LoadedModel
+from worker.models.memory import LOGITS_AT_ONCE
 from worker.models.suffix import SuffixPass
 
 CONVERGED = 5e-2
@@ -15,51 +21,154 @@ CONVERGED = 5e-2
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What each template row should say. Rows 0..T-1 of the suffix pass are the templates, row T is the KL row.
+class Losses:
+    """What one evaluation found for each of F facts: loss [F], target probability [F], and d loss / d hidden [M, h]."""
 
-    token_ids: [M] target tokens, row after row; row_of: [M] the template row of each; lengths: [T] tokens a row.
+    loss: Tensor
+    probability: Tensor
+    gradient: Tensor
+
+
+class ChunkOptimisation:
+    """The deltas [F, h] of a chunk of facts, by Adam, each projected to a ball around its initial value.
+
+    loss = mean over rows of the mean token NLL + kl_factor * KL(p_now || p_init) at "{subject} is a"
+    + v_weight_decay * |delta| / |initial|^2, fact by fact.
     """
 
-    token_ids: Tensor
-    row_of: Tensor
-    lengths: Tensor
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        suffix: SuffixPass,
+        batch: Sequence[FactRows],
+        hparams: ValueHparams,
+        *,
+        at_mlp: bool,
+    ) -> None:
+        self._loaded = loaded
+        self._suffix = suffix
+        self._hparams = hparams
+        self._at_mlp = at_mlp
+        lengths = torch.tensor([len(fact.rows) for fact in batch])
+        device = suffix.values.device
+        self._fact_of_row = torch.repeat_interleave(torch.arange(len(batch)), lengths).to(device)
+        self._reads = reads_of(batch, device)
+        first = torch.cat([torch.zeros(1, dtype=torch.long), lengths.cumsum(0)[:-1]]).to(device)
+        self.initial = (suffix.values if at_mlp else suffix.stream)[first]
+        self.delta = torch.zeros_like(self.initial, requires_grad=True)
+        self._adam = torch.optim.Adam([self.delta], lr=hparams.v_lr)
+        self._limit = hparams.clamp_norm_factor * self.initial.norm(dim=1, keepdim=True)
+        self._kl_initial: Tensor | None = None
+        self._going = torch.arange(len(batch), device=device)
+        self._latest = torch.zeros(2, len(batch), dtype=self.initial.dtype, device=device)
+
+    def steps(self) -> Iterator[Tensor]:
+        """Evaluate and move, at most v_num_grad_steps times; the last evaluation moves nothing.
+
+        Yields each fact's latest loss and target probability, [2, F].
+        """
+        found = torch.zeros_like(self.initial)
+        for step in range(1, self._hparams.v_num_grad_steps + 1):
+            losses, gradient = self._evaluate()
+            self._latest[:, self._going] = torch.stack([losses.loss, losses.probability])[:, self._going]
+            yield self._latest
+            converged = losses.loss[self._going] < CONVERGED
+            if step == self._hparams.v_num_grad_steps:
+                converged = torch.ones_like(converged)
+            leaving, self._going = self._going[converged], self._going[~converged]
+            found[leaving] = self.delta.detach()[leaving]
+            if not len(self._going):
+                break
+            if len(leaving):
+                self._leave(leaving)
+            self._move(gradient)
+        self.delta = found
+
+    def _evaluate(self) -> tuple[Losses, Tensor]:
+        with torch.enable_grad():
+            hidden = self._suffix.read(self._suffix.hidden(self.delta[self._fact_of_row], at_mlp=self._at_mlp))
+            decay = self._hparams.v_weight_decay * self.delta.norm(dim=1) / self.initial.norm(dim=1) ** 2
+            losses = self._losses(hidden.detach())
+            (gradient,) = torch.autograd.grad(
+                [hidden, decay.sum()], [self.delta], [losses.gradient.to(hidden.dtype), torch.ones_like(decay.sum())]
+            )
+        return Losses(losses.loss + decay.detach(), losses.probability, losses.gradient), gradient
+
+    def _losses(self, hidden: Tensor) -> Losses:
+        """Losses without decay, and their gradient: piece by piece, since logits are the largest tensors of all."""
+        reads, facts = self._reads, self._reads.facts
+        loss = torch.zeros(facts, dtype=self.initial.dtype, device=hidden.device)
+        row_nll = torch.zeros(len(self._fact_of_row), dtype=loss.dtype, device=hidden.device)
+        row_share = torch.zeros_like(row_nll)
+        gradients: list[Tensor] = []
+        initial: list[Tensor] = []
+        for piece in self._pieces(len(hidden)):
+            leaf = hidden[piece].to(loss.dtype).requires_grad_()
+            with torch.enable_grad():
+                logprobs = self._loaded.logits(leaf).log_softmax(-1)
+                nll = -logprobs.gather(1, reads.token[piece].clamp_min(0)[:, None])[:, 0]
+                terms = nll * reads.share[piece].to(loss.dtype)
+                is_kl = reads.is_kl[piece]
+                if bool(is_kl.any()):
+                    now = logprobs[is_kl]
+                    before = self._initial(piece, now, initial)
+                    divergence = (now.exp() * (now - before)).sum(-1)
+                    terms = terms.index_add(0, is_kl.nonzero()[:, 0], self._hparams.kl_factor * divergence)
+            gradients.append(torch.autograd.grad(terms.sum(), leaf)[0])
+            loss.index_add_(0, reads.fact[piece], terms.detach())
+            share = (reads.share[piece] > 0).to(loss.dtype)
+            row_nll.index_add_(0, reads.row[piece], nll.detach() * share)
+            row_share.index_add_(0, reads.row[piece], share)
+        if self._kl_initial is None:
+            self._kl_initial = torch.cat(initial)
+        return Losses(loss, self._probability(row_nll, row_share), torch.cat(gradients))
+
+    def _pieces(self, reads: int) -> Iterator[slice]:
+        size = max(1, LOGITS_AT_ONCE // int(self._loaded.config.vocab_size))
+        return (slice(begin, min(begin + size, reads)) for begin in range(0, reads, size))
+
+    def _initial(self, piece: slice, now: Tensor, noted: list[Tensor]) -> Tensor:
+        """The log-probabilities [K, vocabulary] at a piece's KL reads before anything moved."""
+        if self._kl_initial is None:
+            noted.append(now.detach())
+            return noted[-1]
+        begin = int(self._reads.is_kl[: piece.start].sum())
+        return self._kl_initial[begin : begin + len(now)]
+
+    def _probability(self, row_nll: Tensor, row_share: Tensor) -> Tensor:
+        """[F]: the mean over a fact's rows of the geometric mean of its target tokens' probabilities."""
+        rows = row_share > 0
+        likely = torch.exp(-row_nll[rows] / row_share[rows])
+        fact = self._fact_of_row[rows]
+        total = torch.zeros(self._reads.facts, dtype=likely.dtype, device=likely.device).index_add(0, fact, likely)
+        return total / torch.bincount(fact, minlength=self._reads.facts).clamp_min(1)
+
+    def _leave(self, facts: Tensor) -> None:
+        stays = ~torch.isin(self._fact_of_row, facts)
+        rows = stays.nonzero()[:, 0]
+        place = torch.cumsum(stays, 0) - 1
+        reads = self._reads
+        kept = ~reads.of(facts)
+        if self._kl_initial is not None:
+            self._kl_initial = self._kl_initial[kept[reads.is_kl]]
+        self._reads = Reads(reads.fact[kept], place[reads.row[kept]], reads.token[kept], reads.share[kept], reads.facts)
+        self._fact_of_row = self._fact_of_row[rows]
+        self._suffix.keep(rows)
+
+    @torch.no_grad()
+    def _move(self, gradient: Tensor) -> None:
+        self.delta.grad = gradient
+        self._adam.step()
+        norm = self.delta.norm(dim=1, keepdim=True)
+        self.delta.mul_(torch.where(norm > self._limit, self._limit / norm, 1.0))
 
 
 def optimise(
-    suffix: SuffixPass, targets: Targets, initial: Tensor, hparams: ValueHparams, *, at_mlp: bool
-) -> Steps[Tensor]:
-    """The delta [h] float32 that makes the targets likely, by Adam and projected to a ball around `initial` [h].
-
-    loss = mean over rows of the mean token NLL + kl_factor * KL(p_init || p_now) at "{subject} is a"
-    + v_weight_decay * |delta| / |initial|^2.
-    """
-    delta = torch.zeros_like(initial, requires_grad=True)
-    optimizer = torch.optim.Adam([delta], lr=hparams.v_lr)
-    limit = hparams.clamp_norm_factor * initial.norm()
-    kl_initial: Tensor | None = None
-    for step in range(1, hparams.v_num_grad_steps + 1):
-        with torch.enable_grad():
-            hidden = suffix.hidden(delta, at_mlp=at_mlp)
-            nll = _nll_by_row(suffix.read(hidden), targets)
-            kl_now = suffix.read_anchors(hidden, slice(len(targets.lengths), None)).log_softmax(-1)
-            kl_initial = kl_now.detach() if kl_initial is None else kl_initial
-            kl = F.kl_div(kl_initial, kl_now, log_target=True, reduction="batchmean")
-            decay = hparams.v_weight_decay * delta.norm() / initial.norm() ** 2
-            loss = nll.mean() + hparams.kl_factor * kl + decay
-        likely = float(torch.exp(-nll.detach()).mean())
-        yield Step("value", step, hparams.v_num_grad_steps, loss=float(loss.detach()), target_probability=likely)
-        if float(loss.detach()) < CONVERGED or step == hparams.v_num_grad_steps:
-            break
-        delta.grad = torch.autograd.grad(loss, delta)[0]
-        optimizer.step()
-        with torch.no_grad():
-            if delta.norm() > limit:
-                delta.mul_(limit / delta.norm())
-    return delta.detach()
-
-
-def _nll_by_row(logits: Tensor, targets: Targets) -> Tensor:
-    """[T] mean negative log-likelihood of each row's target tokens."""
-    nll = -logits.log_softmax(-1).gather(1, targets.token_ids[:, None])[:, 0]
-    return torch.zeros_like(targets.lengths).index_add(0, targets.row_of, nll) / targets.lengths
+    loaded: LoadedModel, suffix: SuffixPass, batch: Sequence[FactRows], hparams: ValueHparams, *, at_mlp: bool
+) -> Steps[tuple[Tensor, Tensor]]:
+    """The initial values and the deltas, both [F, h], of a chunk whose rows `suffix` holds, in order."""
+    chunk = ChunkOptimisation(loaded, suffix, batch, hparams, at_mlp=at_mlp)
+    for step, latest in enumerate(chunk.steps(), 1):
+        loss, probability = latest.mean(1).tolist()
+        yield Step("value", step, hparams.v_num_grad_steps, loss=loss, target_probability=probability)
+    return chunk.initial, chunk.delta

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
-from worker.editing.delta import LowRank, WeightDelta
+from worker.editing.delta import Change, Dense, LowRank, WeightDelta
 from worker.errors import CorruptStateError
 
 
@@ -20,11 +21,7 @@ class BlobStore:
 
     def put(self, delta: WeightDelta) -> str:
         """Write a delta durably; returns its sha256, under which it can be read again."""
-        tensors = {}
-        for layer, change in delta.layers.items():
-            tensors[f"{layer}.residuals"] = change.residuals.contiguous()
-            tensors[f"{layer}.solver"] = change.solver.contiguous()
-        content = save_tensors(tensors)
+        content = save_tensors(_tensors_of(delta))
         digest = hashlib.sha256(content).hexdigest()
         partial = self._directory / f"{digest}.{os.getpid()}.partial"
         with partial.open("wb") as file:
@@ -43,11 +40,7 @@ class BlobStore:
             raise CorruptStateError(f"Blob {digest} cannot be read: {error}. Restore it from a backup.") from error
         if hashlib.sha256(content).hexdigest() != digest:
             raise CorruptStateError(f"Blob {self._path(digest)} is damaged: its checksum differs. Restore it.")
-        tensors = load_tensors(content)
-        layers = sorted({int(name.split(".")[0]) for name in tensors})
-        return WeightDelta(
-            {layer: LowRank(tensors[f"{layer}.residuals"], tensors[f"{layer}.solver"]) for layer in layers}
-        )
+        return _delta_of(load_tensors(content))
 
     def _path(self, digest: str) -> Path:
         return self._directory / f"{digest}.safetensors"
@@ -58,3 +51,30 @@ class BlobStore:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _tensors_of(delta: WeightDelta) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for layer, change in delta.layers.items():
+        if isinstance(change, Dense):
+            tensors[f"{layer}.change"] = change.change
+        else:
+            tensors[f"{layer}.residuals"] = change.residuals
+            tensors[f"{layer}.solver"] = change.solver
+    tensors |= {f"{layer}.keys": keys for layer, keys in delta.keys.items()}
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _delta_of(tensors: dict[str, Tensor]) -> WeightDelta:
+    layers: dict[int, Change] = {}
+    keys: dict[int, Tensor] = {}
+    for name in sorted(tensors):
+        layer, part = int(name.split(".")[0]), name.split(".")[1]
+        match part:
+            case "change":
+                layers[layer] = Dense(tensors[name])
+            case "residuals":
+                layers[layer] = LowRank(tensors[name], tensors[f"{layer}.solver"])
+            case "keys":
+                keys[layer] = tensors[name]
+    return WeightDelta(dict(sorted(layers.items())), keys)

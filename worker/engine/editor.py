@@ -2,35 +2,31 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from pydantic import ValidationError
-from torch import Tensor
 
-from service.contracts.edits import EditRequest, Generations, Outcome
+from service.contracts.edits import AnyEditRequest, Fact, Outcome
 from service.contracts.problem import FieldError
 from service.contracts.revisions import Revision
-from service.contracts.scores import Metrics
-from service.errors import ProblemError, invalid
+from service.errors import ProblemError
 from service.ledger import HeadMovedError
 from worker.editing.context import EditContext
-from worker.editing.delta import WeightDelta
-from worker.editing.hparams import CovarianceHparams, ValueHparams
+from worker.editing.delta import WeightDelta, joined
+from worker.editing.hparams import ValueHparams
 from worker.editing.method import Method
-from worker.editing.progress import Step, Steps, timed, within
+from worker.editing.progress import Step, Steps, numbered, within
 from worker.editing.templates import sample
-from worker.engine.generation import Wanted, decode
 from worker.engine.history import History
-from worker.engine.view import Weights
-from worker.evaluation.metrics import measure
-from worker.statistics import corpus, moments
+from worker.engine.notes import Notes
+from worker.engine.state import State
+from worker.engine.verdict import judge
+from worker.errors import EditError
+from worker.statistics.store import StatisticsStore
 
 log = logging.getLogger(__name__)
-
-SHOWN_TOKENS = 12
-"""Length of the continuations shown with an edit."""
 
 
 class Editor:
@@ -41,18 +37,18 @@ class Editor:
         history: History,
         methods: Mapping[str, Method],
         defaults: Callable[[str], Mapping[str, Any] | None],
-        statistics_dir: Path,
-        corpus_file: Path | None,
+        statistics: StatisticsStore,
+        compute_dtype: torch.dtype | None = None,
     ) -> None:
         self._history = history
         self._resident = history.resident
         self._methods = methods
         self._defaults = defaults
-        self._statistics_dir = statistics_dir
-        self._corpus_file = corpus_file
+        self._statistics = statistics
+        self._compute_dtype = compute_dtype
         self._prefixes: dict[tuple[Any, ...], Sequence[str]] = {}
 
-    def run(self, edit_id: str, request: EditRequest) -> Steps[Revision]:
+    def run(self, edit_id: str, request: AnyEditRequest) -> Steps[Revision]:
         """Compute, measure and commit an edit. If the head moves meanwhile, it is computed again on the new one."""
         method = self._methods[request.method]
         hparams = self._hparams(method, request)
@@ -68,31 +64,51 @@ class Editor:
                 log.info("edit %s: the head moved from r%d; computing again", edit_id, parent)
 
     def _attempt(
-        self, edit_id: str, request: EditRequest, method: Method, hparams: ValueHparams, parent: int
+        self, edit_id: str, request: AnyEditRequest, method: Method, hparams: ValueHparams, parent: int
     ) -> Steps[Revision]:
-        timings: dict[str, float] = {}
-        computing = method.compute(self._context(), (request,), hparams)
-        delta = yield from self._while_head_is(parent, timed(computing, timings, "update"))
-        weights = self._history.candidate(delta)
-        # The weights too: a finite delta may be more than the model's dtype can hold.
-        if not (delta.is_finite() and all(bool(tensor.isfinite().all()) for tensor in weights.values())):
+        notes = Notes()
+        computing = self._compute(method, request.facts, hparams)
+        delta = yield from self._while_head_is(parent, notes.taken(computing, "update"))
+        state = self._history.state.plus(delta)
+        if not (delta.is_finite() and state.is_finite()):
             raise ProblemError(
                 422,
                 "edit-diverged",
                 "The computed change is not finite. Lower hparams.v_lr or hparams.clamp_norm_factor.",
             )
-        judging = self._judge(request, weights)
-        metrics, generations = yield from self._while_head_is(parent, timed(judging, timings, "generate"))
+        judging = judge(self._resident, request.facts, state.weights)
+        verdict = yield from self._while_head_is(parent, notes.taken(judging, "generate"))
         outcome = Outcome(
-            hparams=hparams.model_dump(mode="json"), metrics=metrics, generations=generations, timings=timings
+            hparams=hparams.model_dump(mode="json"),
+            summary=verdict.summary,
+            facts=verdict.facts,
+            metrics=verdict.metrics,
+            generations=verdict.generations,
+            timings=notes.seconds,
+            warnings=tuple(notes.warnings),
         )
         yield Step("commit", 1, 1)
-        return self._commit(edit_id, parent, delta, weights, outcome)
+        return self._commit(edit_id, parent, delta, state, outcome)
 
-    def _commit(self, edit_id: str, parent: int, delta: WeightDelta, weights: Weights, outcome: Outcome) -> Revision:
+    def _compute(self, method: Method, facts: Sequence[Fact], hparams: ValueHparams) -> Steps[WeightDelta]:
+        """The delta of all facts; a method that takes one fact is given one after another, each under those before."""
+        state = self._history.state
+        if method.batch or len(facts) == 1:
+            return (yield from method.compute(self._context(state), facts, hparams))
+        deltas: list[WeightDelta] = []
+        for index, fact in enumerate(facts):
+            steps = within(state.view({}), method.compute(self._context(state), (fact,), hparams))
+            try:
+                deltas.append((yield from numbered(steps, index, len(facts))))
+            except EditError as error:
+                raise error.of_fact(index) from error
+            state = state.plus(deltas[-1])
+        return joined(deltas)
+
+    def _commit(self, edit_id: str, parent: int, delta: WeightDelta, state: State, outcome: Outcome) -> Revision:
         if self._resident.revision != parent:
             raise HeadMovedError
-        return self._history.commit(edit_id, parent, delta, weights, outcome)
+        return self._history.commit(edit_id, parent, delta, state, outcome)
 
     def _while_head_is(self, parent: int, steps: Steps[Any]) -> Steps[Any]:
         @contextmanager
@@ -103,16 +119,7 @@ class Editor:
 
         return within(unmoved, steps)
 
-    def _judge(self, request: EditRequest, weights: Weights) -> Steps[tuple[Metrics, Generations]]:
-        def sides(rows: int) -> AbstractContextManager[None]:
-            return self._resident.view([{}] * rows + [weights] * rows)
-
-        metrics = yield from measure(self._resident.loaded, request, sides)
-        rows = [Wanted(request.prompt, 0, side, SHOWN_TOKENS) for side in ({}, weights)]
-        before, after = decode(self._resident.loaded, self._resident.view, rows)
-        return metrics, Generations(prompt=request.prompt, before=before.text, after=after.text)
-
-    def _hparams(self, method: Method, request: EditRequest) -> ValueHparams:
+    def _hparams(self, method: Method, request: AnyEditRequest) -> ValueHparams:
         values = {**(self._defaults(method.name) or {}), **request.hparams}
         try:
             return method.hparams.model_validate(values)
@@ -123,8 +130,15 @@ class Editor:
             detail = "; ".join(f"{e.field}: {e.detail}" for e in errors)
             raise ProblemError(422, "invalid-hparams", detail, errors=errors) from error
 
-    def _context(self) -> EditContext:
-        return EditContext(loaded=self._resident.loaded, prefixes=self._templates, covariance=self._covariance)
+    def _context(self, state: State) -> EditContext:
+        return EditContext(
+            loaded=self._resident.loaded,
+            prefixes=self._templates,
+            covariances=lambda layers, hparams: self._on_base(self._statistics.covariances(layers, hparams)),
+            view=state.view,
+            active_keys=self._history.active_keys,
+            compute_dtype=self._compute_dtype,
+        )
 
     def _on_base(self, steps: Steps[Any]) -> Steps[Any]:
         return within(lambda: self._resident.view([{}]), steps)
@@ -138,20 +152,3 @@ class Editor:
             sampling = sample(self._resident.loaded, hparams.context_template_length_params, hparams.seed)
             self._prefixes[key] = yield from self._on_base(sampling)
         return self._prefixes[key]
-
-    def _covariance(self, layer: int, hparams: CovarianceHparams) -> Steps[Tensor]:
-        """C of the base weights, computed once and kept in the data directory."""
-        loaded, tokens = self._resident.loaded, hparams.mom2_n_tokens
-        if hparams.mom2_dataset == "corpus":
-            if self._corpus_file is None:
-                raise invalid(
-                    "hparams.mom2_dataset", "the worker was started without PALIMPSEST_CORPUS; use 'self'", "no-corpus"
-                )
-            source, batches = corpus.digest(self._corpus_file), corpus.from_file(loaded, self._corpus_file, tokens)
-        else:
-            source, batches = "self", corpus.from_model(loaded, tokens, seed=0)
-        path = moments.cache_path(self._statistics_dir, self._resident.base_checksum, layer, source, tokens)
-        if not path.is_file():
-            total, count = yield from self._on_base(moments.second_moment(loaded, layer, batches, tokens))
-            moments.save(path, total, count)
-        return moments.load(path)

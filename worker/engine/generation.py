@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from service.contracts.generate import Continuation, FinishReason
-from worker.engine.view import Weights
 from worker.models.loaded import LoadedModel
+from worker.models.view import Weights
 
 
 @dataclass(frozen=True)

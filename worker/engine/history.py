@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from redis.exceptions import RedisError
+from torch import Tensor
 
 from service.contracts.edits import Outcome
 from service.contracts.revisions import Entry, Revision, RevisionKind
@@ -12,8 +14,9 @@ from service.ledger import FencedError, HeadMovedError, Ledger
 from worker.editing.delta import WeightDelta
 from worker.engine.blobs import BlobStore
 from worker.engine.resident import Resident, RevisionCache, digests
-from worker.engine.view import Weights
+from worker.engine.state import State
 from worker.errors import CorruptStateError, LeaseLostError, WorkerError, WrongBaseError
+from worker.models.view import Weights
 
 
 class History:
@@ -36,6 +39,7 @@ class History:
         self._token = token
         self._on_head = on_head
         self._cache = RevisionCache()
+        self._state: State | None = None
 
     def boot(self) -> None:
         """Bring the model to the ledger's head, checked; the first boot of a model writes r0."""
@@ -65,21 +69,32 @@ class History:
             return self.resident.installed
         cached = self._cache.get(revision)
         if cached is None:
-            cached = self.resident.fold(self._active_deltas(revision))
+            cached = self._fold(revision).weights
             self._check(revision, cached)
             self._cache.put(revision, cached)
         return cached
 
-    def candidate(self, delta: WeightDelta) -> Weights:
-        """The edited weights that the head would have with `delta` on top."""
-        return self.resident.fold([*self._active_deltas(self.resident.revision), delta])
+    @property
+    def state(self) -> State:
+        """The head, held so that more can be added; folded when first asked for."""
+        if self._state is None:
+            self._state = self._fold(self.resident.revision)
+        return self._state
 
-    def commit(self, edit_id: str, parent: int, delta: WeightDelta, weights: Weights, outcome: Outcome) -> Revision:
+    def active_keys(self, layer: int) -> Tensor:
+        """[d, N] float32: the keys that the head's active edits were solved for at a layer."""
+        deltas = self._active_deltas(self.resident.revision)
+        known = [delta.keys[layer] for delta in deltas if layer in delta.keys]
+        width = self.resident.base_of_layer(layer).shape[1]
+        return torch.cat([torch.empty(width, 0), *known], dim=1)
+
+    def commit(self, edit_id: str, parent: int, delta: WeightDelta, state: State, outcome: Outcome) -> Revision:
         """Make an edit part of history and of the model: blob, then ledger and edit in one step, then weights.
 
-        Raises EditEndedError if it was cancelled meanwhile, and then only an unnamed blob has been written.
+        state: the head's with the delta on top. Raises EditEndedError if the edit was cancelled meanwhile, and then
+        only an unnamed blob has been written.
         """
-        tensors = digests(weights)
+        tensors = digests(state.weights)
         entry = Entry(
             revision=parent + 1,
             parent=parent,
@@ -92,7 +107,9 @@ class History:
         )
         fields = applied_fields(entry.revision, outcome)
         self._append(entry, edit_id, fields)
-        return self._installed(entry, weights)
+        revision = self._installed(entry, state.weights)
+        self._state = state
+        return revision
 
     def rollback(self, to: int) -> Revision:
         """Append a revision with the active edits of `to`, and install it; 404 if there is no such revision."""
@@ -125,8 +142,13 @@ class History:
     def _installed(self, entry: Entry, weights: Weights) -> Revision:
         self._cache.put(self.resident.revision, self.resident.installed)
         self.resident.install(entry.revision, weights)
+        self._state = None
         self._on_head()
         return self._ledger.revision(entry.revision)
+
+    def _fold(self, revision: int) -> State:
+        """A revision from the base and its active deltas, in ledger order."""
+        return State.fold(self.resident, self._active_deltas(revision))
 
     def _active_deltas(self, revision: int) -> Sequence[WeightDelta]:
         return [self._blobs.get(entry.blob or "") for entry in self._ledger.active(revision)]

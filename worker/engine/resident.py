@@ -8,9 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from worker.editing.delta import WeightDelta
-from worker.engine.view import Weights, rows_see
 from worker.models.loaded import LoadedModel
+from worker.models.view import Weights, rows_see
 
 
 def digest(tensor: Tensor) -> str:
@@ -44,19 +43,13 @@ class Resident:
         """The parameter that edits of a layer rewrite."""
         return self.loaded.family.mlp_out.format(layer) + ".weight"
 
-    def fold(self, deltas: Sequence[WeightDelta]) -> Weights:
-        """cast(base in float32 + sum of the deltas, in order), for every parameter that they change.
+    def base_of_layer(self, layer: int) -> Tensor:
+        """The base of the weights that edits of a layer rewrite, [h, d] float32, on the CPU."""
+        return self._oriented(self._base_of(self.name_of(layer)).float().cpu())
 
-        In float32 and on the CPU, whatever the model's dtype and device, so that it is the same everywhere.
-        """
-        sums: dict[str, Tensor] = {}
-        for delta in deltas:
-            for layer, change in delta.layers.items():
-                name = self.name_of(layer)
-                if name not in sums:
-                    sums[name] = self._oriented(self._base_of(name).float().cpu()).clone()
-                sums[name] += change.dense()
-        return {name: self._cast(name, self._oriented(total)) for name, total in sums.items()}
+    def cast(self, sums: Mapping[int, Tensor]) -> Weights:
+        """cast(base in float32 + sum of deltas) for each layer, as the model holds its weights."""
+        return {self.name_of(layer): self._cast(self.name_of(layer), total) for layer, total in sums.items()}
 
     def checksum(self, changed: Mapping[str, str]) -> str:
         """sha256 over the digests of all the model's tensors, those of the edited ones being `changed`."""
@@ -98,7 +91,7 @@ class Resident:
 
     def _cast(self, name: str, total: Tensor) -> Tensor:
         base = self._base_of(name)
-        return total.to(dtype=base.dtype, device=base.device)
+        return self._oriented(total).to(dtype=base.dtype, device=base.device)
 
 
 class RevisionCache:

@@ -1,6 +1,6 @@
-"""Scores of one edit before and after, by teacher forcing, in padded batches that hold both sides."""
+"""Scores of edited facts before and after, by teacher forcing, in padded batches that hold both sides."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import fmean, harmonic_mean
@@ -9,14 +9,12 @@ import torch
 from torch import Tensor
 
 from service.contracts.edits import Fact
-from service.contracts.scores import Metrics, PromptScore, Side, Summary, TargetScore
+from service.contracts.scores import FactScores, FactSide, Metrics, PromptScore, Side, Summaries, Summary, TargetScore
 from worker.editing.progress import Step, Steps
 from worker.models.batch import align, read_positions
 from worker.models.loaded import LoadedModel
+from worker.models.memory import LOGITS_AT_ONCE, MOST_TOKENS
 from worker.models.positions import Row, next_token_row, target_row
-
-ROWS = 16
-"""Prompts with a target in one batch; each is run once a side."""
 
 
 @dataclass(frozen=True)
@@ -38,28 +36,56 @@ class _Prompt:
     locality: int
 
 
+Groups = Sequence[Sequence[_Prompt]]
+"""One fact's prompts: the rewrite alone, the paraphrases, the neighbourhood."""
+
+
 def measure(
-    loaded: LoadedModel, fact: Fact, sides_view: Callable[[int], AbstractContextManager[None]]
-) -> Steps[Metrics]:
-    """Score a fact on the base and on the edited weights.
+    loaded: LoadedModel, facts: Sequence[Fact], sides_view: Callable[[int], AbstractContextManager[None]]
+) -> Steps[list[Metrics]]:
+    """Score facts, in their order, on the base and on the edited weights.
 
     sides_view(n): a view under which rows 0..n-1 of a batch see the base and rows n..2n-1 the edited weights.
     """
     rows: list[Row] = []
-    groups = [
-        [_add_rows(loaded, rows, prompt, fact) for prompt in prompts]
-        for prompts in ((fact.prompt,), fact.paraphrases, fact.neighborhood)
-    ]
-    before: list[_Read] = []
-    after: list[_Read] = []
-    for begin in range(0, len(rows), ROWS):
-        chunk = rows[begin : begin + ROWS]
-        with sides_view(len(chunk)):
-            reads = _read(loaded, [*chunk, *chunk])
-        before += reads[: len(chunk)]
-        after += reads[len(chunk) :]
-        yield Step("measure", min(begin + ROWS, len(rows)), len(rows))
-    return Metrics(before=_side(groups, before, before), after=_side(groups, after, before))
+    groups = [_groups(loaded, rows, fact) for fact in facts]
+    before: dict[int, _Read] = {}
+    after: dict[int, _Read] = {}
+    for chunk in _chunks(loaded, _merged(rows)):
+        run = [merged.row for merged in chunk]
+        with sides_view(len(run)):
+            reads = _read(loaded, [*run, *run])
+        for side, found in ((before, reads[: len(run)]), (after, reads[len(run) :])):
+            side |= {index: part for merged, read in zip(chunk, found, strict=True) for index, part in merged.of(read)}
+        yield Step("measure", len(before), len(rows))
+    return [Metrics(before=_side(fact, before, before), after=_side(fact, after, before)) for fact in groups]
+
+
+def fact_scores(metrics: Metrics) -> FactScores:
+    """One fact's scores without its prompts'."""
+    before, after = (
+        FactSide(target_new=side.rewrite.target_new, target_true=side.rewrite.target_true, summary=side.summary)
+        for side in (metrics.before, metrics.after)
+    )
+    return FactScores(before=before, after=after)
+
+
+def summaries(scores: Sequence[FactScores]) -> Summaries:
+    """Means over facts."""
+    return Summaries(
+        before=_mean([score.before.summary for score in scores]), after=_mean([score.after.summary for score in scores])
+    )
+
+
+def _mean(found: Sequence[Summary]) -> Summary:
+    means = {name: _share(getattr(summary, name) for summary in found) for name in Summary.model_fields}
+    means["S"] = _harmonic(means["ES"], means["PS"], means["NS"])
+    return Summary.model_validate(means)
+
+
+def _groups(loaded: LoadedModel, rows: list[Row], fact: Fact) -> Groups:
+    asked = ((fact.prompt,), fact.paraphrases, fact.neighborhood)
+    return [[_add_rows(loaded, rows, prompt, fact) for prompt in prompts] for prompts in asked]
 
 
 def _add_rows(loaded: LoadedModel, rows: list[Row], prompt: str, fact: Fact) -> _Prompt:
@@ -72,20 +98,71 @@ def _add_rows(loaded: LoadedModel, rows: list[Row], prompt: str, fact: Fact) -> 
     return _Prompt(prompt, new, new + 1, new + 1)
 
 
+@dataclass(frozen=True)
+class _Merged:
+    """Rows with the same tokens, run as one; `members` are their indices and how much each reads."""
+
+    row: Row
+    members: tuple[tuple[int, int], ...]
+
+    def of(self, read: _Read) -> Iterator[tuple[int, _Read]]:
+        """What each member reads."""
+        at = 0
+        for index, reads in self.members:
+            span = slice(at, at + reads)
+            yield index, _Read(read.logprobs[span], read.ranks[span], read.argmax[span])
+            at += reads
+
+
+def _merged(rows: Sequence[Row]) -> list[_Merged]:
+    """Targets of one token leave a prompt's rows alike, so most prompts run once instead of twice; shortest first."""
+    alike: dict[tuple[int, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        alike.setdefault(row.ids, []).append(index)
+    found = []
+    for ids, members in sorted(alike.items(), key=lambda item: len(item[0])):
+        reads = tuple(at for index in members for at in rows[index].reads)
+        # Where there is no target to look up, any token serves.
+        targets = tuple(token for index in members for token in (rows[index].targets or (0,)))
+        found.append(_Merged(Row(ids, 0, reads, targets), tuple((index, len(rows[index].reads)) for index in members)))
+    return found
+
+
+def _chunks(loaded: LoadedModel, rows: Sequence[_Merged]) -> Iterator[list[_Merged]]:
+    """As many rows as are worth one step, each to be run once a side."""
+    most = MOST_TOKENS.get(loaded.device.type, MOST_TOKENS["cpu"])
+    chunk: list[_Merged] = []
+    for merged in rows:
+        if chunk and 2 * (len(chunk) + 1) * len(merged.row.ids) > most:
+            yield chunk
+            chunk = []
+        chunk.append(merged)
+    yield chunk
+
+
 @torch.no_grad()
 def _read(loaded: LoadedModel, rows: Sequence[Row]) -> list[_Read]:
     batch = align(loaded, rows)
     hidden = loaded.trunk(**batch.inputs(), use_cache=False).last_hidden_state
-    logprobs = loaded.logits(hidden[read_positions(rows, batch)]).log_softmax(-1).cpu()
+    found = _judged(loaded, hidden[read_positions(rows, batch)], [token for row in rows for token in row.targets])
     reads, at = [], 0
     for row in rows:
-        here = logprobs[at : at + len(row.reads)]
-        targets = torch.tensor(row.targets, dtype=torch.long)[:, None]
-        wanted = here[: len(row.targets)].gather(1, targets)
-        ranks = (here[: len(row.targets)] > wanted).sum(-1) + 1
-        reads.append(_Read(wanted[:, 0], ranks, here.argmax(-1)))
-        at += len(row.reads)
+        span = slice(at, at + len(row.reads))
+        reads.append(_Read(found.logprobs[span], found.ranks[span], found.argmax[span]))
+        at = span.stop
     return reads
+
+
+def _judged(loaded: LoadedModel, hidden: Tensor, targets: Sequence[int]) -> _Read:
+    """Log-probabilities, ranks and argmax tokens [M] of the trunk's output [M, h], piece by piece: logits are large."""
+    pieces = []
+    size = max(1, LOGITS_AT_ONCE // int(loaded.config.vocab_size))
+    for begin in range(0, len(hidden), size):
+        logprobs = loaded.logits(hidden[begin : begin + size]).log_softmax(-1)
+        wanted = torch.tensor(targets[begin : begin + size], device=logprobs.device)[:, None]
+        of_target = logprobs.gather(1, wanted)
+        pieces.append((of_target[:, 0].cpu(), (logprobs > of_target).sum(-1).cpu() + 1, logprobs.argmax(-1).cpu()))
+    return _Read(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
 
 
 def _target_score(read: _Read) -> TargetScore:
@@ -97,12 +174,12 @@ def _target_score(read: _Read) -> TargetScore:
     )
 
 
-def _prompt_score(prompt: _Prompt, reads: Sequence[_Read]) -> PromptScore:
+def _prompt_score(prompt: _Prompt, reads: Mapping[int, _Read]) -> PromptScore:
     true = None if prompt.true is None else _target_score(reads[prompt.true])
     return PromptScore(prompt=prompt.text, target_new=_target_score(reads[prompt.new]), target_true=true)
 
 
-def _side(groups: Sequence[Sequence[_Prompt]], reads: Sequence[_Read], base: Sequence[_Read]) -> Side:
+def _side(groups: Groups, reads: Mapping[int, _Read], base: Mapping[int, _Read]) -> Side:
     (rewrite,), paraphrases, neighborhood = ([_prompt_score(p, reads) for p in group] for group in groups)
     same = [(reads[p.locality].argmax == base[p.locality].argmax).float().mean().item() for p in groups[2]]
     return Side(
@@ -118,12 +195,11 @@ def _summary(
 ) -> Summary:
     es, ps = _share(map(_new_wins, [rewrite])), _share(map(_new_wins, paraphrases))
     ns = _share(map(_true_wins, neighborhood))
-    scores = [score for score in (es, ps, ns) if score is not None]
     return Summary(
         ES=es,
         PS=ps,
         NS=ns,
-        S=harmonic_mean(scores) if len(scores) == 3 else None,  # noqa: PLR2004 - all three or none
+        S=_harmonic(es, ps, ns),
         EA=float(rewrite.target_new.accuracy == 1),
         PA=_share(score.target_new.accuracy == 1 for score in paraphrases),
         NA=_share(None if score.target_true is None else score.target_true.accuracy == 1 for score in neighborhood),
@@ -131,6 +207,11 @@ def _summary(
         rephrase_acc=_share(score.target_new.accuracy for score in paraphrases),
         neighborhood_acc=_share(same),
     )
+
+
+def _harmonic(es: float | None, ps: float | None, ns: float | None) -> float | None:
+    """S, where there are all three."""
+    return None if es is None or ps is None or ns is None else harmonic_mean([es, ps, ns])
 
 
 def _new_wins(score: PromptScore) -> bool | None:

@@ -28,6 +28,10 @@ class Batch:
             "position_ids": self.position_ids,
         }
 
+    def at_anchors(self, through: Tensor) -> Tensor:
+        """The anchors' part, [B, n], of what went through a module: [B, T, n], or [B T, n] as opt's MLP has it."""
+        return through.reshape(*self.input_ids.shape, -1)[:, self.column]
+
 
 def align(loaded: LoadedModel, rows: Sequence[Row]) -> Batch:
     """Pad rows left and right so that their anchors meet in one column."""

@@ -9,6 +9,11 @@ from torch import Tensor, nn
 from worker.models.family import ModelFamily
 
 
+def precise(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or in float64 if that is what it has."""
+    return tensor if tensor.dtype is torch.float64 else tensor.float()
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A causal language model in evaluation mode, without gradients on its weights.
@@ -79,7 +84,11 @@ class LoadedModel:
         return self.module(self.family.mlp_out, layer)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits [..., vocabulary] in float32 of the trunk's output [..., h], soft-capped where the family caps."""
-        logits: Tensor = self.model.get_submodule(self.family.head)(hidden).float()
+        """Logits [..., vocabulary] of the trunk's output [..., h], soft-capped where the family caps.
+
+        In float32, or in float64 for a model in float64.
+        """
+        head = self.model.get_submodule(self.family.head)
+        logits: Tensor = precise(head(hidden.to(head.weight.dtype)))
         cap = getattr(self.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap

@@ -69,11 +69,11 @@ def target_row(tokenizer: Any, prompt: str, target: str, subject: str | None = N
     )
 
 
-def subject_row(tokenizer: Any, prompt: str, subject: str) -> Row:
-    """The prompt up to the subject's last token."""
-    encoded = tokenizer(prompt, return_offsets_mapping=True)
-    anchor = last_token_before(encoded["offset_mapping"], subject_end(prompt, subject))
-    return Row(ids=tuple(encoded["input_ids"][: anchor + 1]), anchor=anchor)
+def subject_row(tokenizer: Any, prompt: str, subject: str, prefix: str = "") -> Row:
+    """The prompt up to the subject's last token, read there; there is no target."""
+    encoded = tokenizer(prefix + prompt, return_offsets_mapping=True)
+    anchor = last_token_before(encoded["offset_mapping"], len(prefix) + subject_end(prompt, subject))
+    return Row(ids=tuple(encoded["input_ids"][: anchor + 1]), anchor=anchor, reads=(anchor,))
 
 
 def next_token_row(tokenizer: Any, prompt: str) -> Row:

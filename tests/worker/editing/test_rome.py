@@ -14,8 +14,10 @@ from service.contracts.edits import Fact
 from tests.driving import context_of, finish, finish_noting
 from tests.families import CONFIGS, LAYERS, tiny_model
 from worker.editing.delta import WeightDelta
-from worker.editing.methods.rome import RomeHparams, compute
+from worker.editing.methods.rome import compute
+from worker.editing.rank_one import RankOneHparams
 from worker.engine.resident import Resident
+from worker.engine.state import State
 from worker.errors import EditError
 from worker.evaluation.metrics import measure
 from worker.models.loaded import LoadedModel
@@ -34,8 +36,8 @@ VALUES: dict[str, Any] = {
 }
 
 
-def _hparams(**changes: Any) -> RomeHparams:
-    return RomeHparams.model_validate({**VALUES, **changes})
+def _hparams(**changes: Any) -> RankOneHparams:
+    return RankOneHparams.model_validate({**VALUES, **changes})
 
 
 def _bits(loaded: LoadedModel) -> dict[str, Tensor]:
@@ -106,9 +108,9 @@ def test_a_failing_computation_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -
 def test_the_target_is_likelier_after(family: str) -> None:
     loaded = tiny_model(family)
     resident = Resident(loaded)
-    weights = resident.fold([finish(compute(context_of(loaded), [FACT], _hparams()))])
+    weights = State.fold(resident, [finish(compute(context_of(loaded), [FACT], _hparams()))]).weights
     assert set(weights) == {resident.name_of(1)}
-    metrics = finish(measure(loaded, FACT, lambda rows: resident.view([{}] * rows + [weights] * rows)))
+    (metrics,) = finish(measure(loaded, [FACT], lambda rows: resident.view([{}] * rows + [weights] * rows)))
     assert metrics.after.rewrite.target_new.nll < metrics.before.rewrite.target_new.nll - 0.1
 
 
@@ -128,7 +130,7 @@ def test_covariance_turns_the_direction() -> None:
     covariance = root @ root.T / 64 + 0.1 * torch.eye(64)
     without = finish(compute(context_of(loaded), [FACT], _hparams())).layers[1]
     hparams = _hparams(mom2_adjustment=True)
-    adjusted = finish(compute(context_of(loaded, covariance), [FACT], hparams)).layers[1]
+    adjusted = finish(compute(context_of(loaded, {1: covariance}), [FACT], hparams)).layers[1]
     key = without.solver[:, 0]
     expected = torch.linalg.solve(covariance.double(), key.double())
     expected = (expected / expected.norm()).float()
@@ -180,8 +182,8 @@ def test_any_subject_can_be_edited(prompt: str, subject: str) -> None:
     fact = Fact(prompt=prompt, subject=subject, target_new="Rome")
     loaded = tiny_model("llama")
     resident = Resident(loaded)
-    weights = resident.fold([finish(compute(context_of(loaded), [fact], _hparams()))])
-    metrics = finish(measure(loaded, fact, lambda rows: resident.view([{}] * rows + [weights] * rows)))
+    weights = State.fold(resident, [finish(compute(context_of(loaded), [fact], _hparams()))]).weights
+    (metrics,) = finish(measure(loaded, [fact], lambda rows: resident.view([{}] * rows + [weights] * rows)))
     assert metrics.after.rewrite.target_new.nll < metrics.before.rewrite.target_new.nll
 
 

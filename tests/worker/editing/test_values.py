@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tests.driving import finish, finish_noting
 from tests.families import LAYERS, tiny_model
-from worker.editing.methods.rome import RomeHparams
+from worker.editing.rank_one import RankOneHparams
 from worker.editing.values import CONVERGED, Targets, optimise
 from worker.models.positions import subject_row, target_row
 from worker.models.suffix import SuffixPass
@@ -26,8 +26,8 @@ VALUES: dict[str, Any] = {
 }
 
 
-def _hparams(**changes: Any) -> RomeHparams:
-    return RomeHparams.model_validate({**VALUES, **changes})
+def _hparams(**changes: Any) -> RankOneHparams:
+    return RankOneHparams.model_validate({**VALUES, **changes})
 
 
 @pytest.fixture(scope="module")

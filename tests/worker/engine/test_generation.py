@@ -19,8 +19,9 @@ from tests.families import CONFIGS, tiny_model
 from tests.worker.engine.kit import bits, overridden, random_delta, same_bits
 from worker.engine.generation import Wanted, decode
 from worker.engine.resident import Resident
-from worker.engine.view import Weights
+from worker.engine.state import State
 from worker.models.loaded import LoadedModel
+from worker.models.view import Weights
 
 PROMPTS = (
     "The",
@@ -33,7 +34,7 @@ PROMPTS = (
 
 def _states(resident: Resident) -> list[Weights]:
     deltas = [random_delta(resident.loaded, 1), random_delta(resident.loaded, 2, 3, seed=1)]
-    return [resident.fold(deltas[:count]) for count in range(3)]
+    return [State.fold(resident, deltas[:count]).weights for count in range(3)]
 
 
 def _alone(resident: Resident, row: Wanted) -> list[int]:

@@ -14,6 +14,7 @@ from tests.families import CONFIGS, LAYERS, tiny_model
 from tests.worker.engine.kit import bits, live_checksum, random_delta, same_bits
 from worker.editing.delta import WeightDelta
 from worker.engine.resident import Resident, RevisionCache, digest
+from worker.engine.state import State
 from worker.models.loaded import LoadedModel
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -67,7 +68,7 @@ def _draw(loaded: LoadedModel, drawn: Sequence[Any]) -> list[WeightDelta]:
 def test_fold_is_base_plus_deltas_cast_once(family: str, dtype: torch.dtype, drawn: Any) -> None:
     resident = _shared(family, dtype)
     deltas = _draw(resident.loaded, drawn)
-    folded, expected = resident.fold(deltas), _plain_fold(resident, deltas)
+    folded, expected = State.fold(resident, deltas).weights, _plain_fold(resident, deltas)
     assert folded.keys() == expected.keys()
     for name, tensor in folded.items():
         assert tensor.dtype == dtype
@@ -83,7 +84,7 @@ def test_any_edits_and_back_is_the_base(family: str, dtype: torch.dtype, drawn: 
     before = bits(resident.loaded)
     assert live_checksum(resident.loaded) == resident.base_checksum
     for revision, deltas in enumerate((drawn, more), 1):
-        weights = resident.fold(_draw(resident.loaded, deltas))
+        weights = State.fold(resident, _draw(resident.loaded, deltas)).weights
         resident.install(revision, weights)
         assert resident.revision == revision
         assert live_checksum(resident.loaded) == resident.checksum({name: digest(t) for name, t in weights.items()})
@@ -97,9 +98,9 @@ def test_any_edits_and_back_is_the_base(family: str, dtype: torch.dtype, drawn: 
 def test_deltas_fold_on_the_base_whatever_is_installed() -> None:
     resident = Resident(tiny_model("gpt2", torch.bfloat16))
     first, second = (random_delta(resident.loaded, 1, seed=seed) for seed in (1, 2))
-    expected = resident.fold([first, second])
-    resident.install(1, resident.fold([first]))
-    folded = resident.fold([first, second])
+    expected = State.fold(resident, [first, second]).weights
+    resident.install(1, State.fold(resident, [first]).weights)
+    folded = State.fold(resident, [first, second]).weights
     assert all(torch.equal(folded[name], tensor) for name, tensor in expected.items())
 
 

@@ -15,10 +15,11 @@ from tests.driving import finish, finish_noting
 from tests.families import CONFIGS, tiny_model
 from tests.worker.engine.kit import bits, overridden, random_delta, same_bits
 from worker.engine.resident import Resident
-from worker.engine.view import Weights
+from worker.engine.state import State
 from worker.evaluation import metrics
 from worker.evaluation.metrics import measure
 from worker.models.loaded import LoadedModel
+from worker.models.view import Weights
 
 REWRITE = {"prompt": "Yes, Lionel Messi plays", "subject": "Lionel Messi", "target_new": "basketball"}
 FULL = Fact.model_validate(
@@ -97,7 +98,7 @@ def _sides(measured: Metrics, resident: Resident, weights: Weights) -> list[tupl
 def test_scores_are_those_of_one_prompt_at_a_time(family: str, fact: Fact) -> None:
     resident = Resident(tiny_model(family))
     loaded = resident.loaded
-    weights = resident.fold([random_delta(loaded, 1, 2)])
+    weights = State.fold(resident, [random_delta(loaded, 1, 2)]).weights
     before = bits(loaded)
     measured = _measure(resident, fact, weights)
     assert same_bits(before, bits(loaded))
@@ -115,7 +116,7 @@ def test_scores_are_those_of_one_prompt_at_a_time(family: str, fact: Fact) -> No
 def test_neighborhood_acc_is_the_share_of_tokens_that_stay(fact: Fact) -> None:
     resident = Resident(tiny_model("llama"))
     loaded = resident.loaded
-    weights = resident.fold([random_delta(loaded, 1, 2, scale=0.3)])
+    weights = State.fold(resident, [random_delta(loaded, 1, 2, scale=0.3)]).weights
     measured = _measure(resident, fact, weights)
     seen: list[list[list[int]]] = []
     for _, install in _sides(measured, resident, weights):
@@ -145,7 +146,7 @@ def _wins(score: PromptScore) -> bool:
 
 def test_the_summary_follows_from_the_scores() -> None:
     resident = Resident(tiny_model("gpt2"))
-    measured = _measure(resident, FULL, resident.fold([random_delta(resident.loaded, 1, 2)]))
+    measured = _measure(resident, FULL, State.fold(resident, [random_delta(resident.loaded, 1, 2)]).weights)
     for side in (measured.before, measured.after):
         summary = side.summary
         assert float(_wins(side.rewrite)) == summary.ES
@@ -164,7 +165,7 @@ def test_the_summary_follows_from_the_scores() -> None:
 
 def test_what_was_not_given_is_not_scored() -> None:
     resident = Resident(tiny_model("llama"))
-    weights = resident.fold([random_delta(resident.loaded)])
+    weights = State.fold(resident, [random_delta(resident.loaded)]).weights
     bare = _measure(resident, BARE, weights).after.summary
     assert (bare.ES, bare.PS, bare.NS, bare.S, bare.PA, bare.NA) == (None,) * 6
     assert (bare.rephrase_acc, bare.neighborhood_acc) == (None, None)
@@ -176,7 +177,7 @@ def test_what_was_not_given_is_not_scored() -> None:
 
 def test_many_prompts_are_measured_in_several_steps() -> None:
     resident = Resident(tiny_model("llama"))
-    weights = resident.fold([random_delta(resident.loaded)])
+    weights = State.fold(resident, [random_delta(resident.loaded)]).weights
     many = FULL.model_copy(update={"paraphrases": tuple(f"Messi, {n}," for n in range(20)), "neighborhood": ()})
     computing = measure(resident.loaded, many, lambda rows: resident.view([{}] * rows + [weights] * rows))
     measured, steps = finish_noting(computing)

@@ -9,8 +9,9 @@ from torch import Tensor
 from tests.families import CONFIGS, tiny_model
 from tests.worker.engine.kit import bits, overridden, random_delta, same_bits
 from worker.engine.resident import Resident
-from worker.engine.view import Weights
+from worker.engine.state import State
 from worker.models.loaded import LoadedModel
+from worker.models.view import Weights
 
 
 def _ids(loaded: LoadedModel, rows: int) -> Tensor:
@@ -25,7 +26,7 @@ def _logits(loaded: LoadedModel, ids: Tensor) -> Tensor:
 
 def _states(resident: Resident) -> tuple[Weights, Weights, Weights]:
     first, second = random_delta(resident.loaded, 1), random_delta(resident.loaded, 2, 3, seed=1)
-    return {}, resident.fold([first]), resident.fold([first, second])
+    return {}, State.fold(resident, [first]).weights, State.fold(resident, [first, second]).weights
 
 
 def _installed_logits(resident: Resident, ids: Tensor, rows: Sequence[Weights]) -> Tensor:

@@ -1,0 +1,43 @@
+"""MEMIT_BLUE: MEMIT that writes the first and the last of its layers only, each for values of its own."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import Field
+
+from worker.editing.context import EditContext, FactLike
+from worker.editing.delta import WeightDelta
+from worker.editing.keys import SubjectRows
+from worker.editing.method import Method
+from worker.editing.metrics import factored
+from worker.editing.progress import Steps
+from worker.editing.spread import SpreadHparams, Target, values, write
+
+
+class BlueHparams(SpreadHparams):
+    """MEMIT's hyperparameters; of `layers` the first and the last are written."""
+
+    mom2_update_weight: Annotated[float, Field(gt=0, description="lambda, the weight of C")]
+
+
+def compute(context: EditContext, facts: Sequence[FactLike], hparams: BlueHparams) -> Steps[WeightDelta]:
+    """Z at both boundary layers on the head's weights; each layer takes the whole of what its own Z lacks."""
+    layers = sorted({min(hparams.layers), max(hparams.layers)})
+    prefixes = yield from context.prefixes(hparams)
+    metrics = yield from factored(context, layers, hparams)
+    targets = []
+    for layer in layers:
+        wanted = yield from values(context, facts, prefixes, layer, hparams)
+        targets.append(Target(layer, layer, wanted, share=1.0))
+    rows = SubjectRows(context.loaded, facts, prefixes)
+    return (yield from write(context, rows, targets, metrics, hparams.mom2_update_weight))
+
+
+METHOD = Method(
+    name="memit-blue",
+    title="MEMIT_BLUE: MEMIT on the first and the last layer, each with its own residual",
+    source="Boundary Layer UpdatE (BLUE), published as MEMIT_BLUE",
+    hparams=BlueHparams,
+    compute=compute,
+    batch=True,
+)

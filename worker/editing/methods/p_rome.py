@@ -1,0 +1,25 @@
+"""p-ROME: ROME with the bare prompt's key throughout (Gupta et al., 2024, "Rebuilding ROME")."""
+
+from collections.abc import Sequence
+
+from worker.editing.context import EditContext, FactLike
+from worker.editing.delta import WeightDelta
+from worker.editing.method import Method
+from worker.editing.progress import Steps
+from worker.editing.rank_one import RankOneHparams, bare, rank_one_delta
+
+
+def compute(context: EditContext, facts: Sequence[FactLike], hparams: RankOneHparams) -> Steps[WeightDelta]:
+    """The rank-one delta of one fact: u, k and W k are all from the bare prompt."""
+    (fact,) = facts
+    return (yield from rank_one_delta(context, fact, hparams, along=bare, at=bare))
+
+
+METHOD = Method(
+    name="p-rome",
+    title="p-ROME: ROME with the bare prompt's key throughout",
+    source="Gupta et al. 2024, arXiv:2403.07175",
+    hparams=RankOneHparams,
+    compute=compute,
+    batch=False,
+)

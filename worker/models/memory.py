@@ -1,0 +1,34 @@
+"""How much a batch may hold: free memory, and what a token of a forward pass with gradients keeps of it."""
+
+import psutil
+import torch
+
+from worker.models.loaded import LoadedModel
+
+SHARE = 0.5
+"""Of the free memory, what a batch may take."""
+
+MOST_TOKENS = {"cpu": 2048, "cuda": 65_536}
+"""More gain nothing: the matrix products are as fast as they get, and a step only takes longer."""
+
+LOGITS_AT_ONCE = 2**24
+"""Elements of a matrix of logits; what is read at more positions is computed piece by piece."""
+
+STREAMS, WIDE = 20, 8
+"""Tensors of the hidden size, and of the MLP's width, that a block keeps for its backward pass (an upper bound)."""
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that can still be had on a device."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+    return int(psutil.virtual_memory().available)
+
+
+def token_budget(loaded: LoadedModel, layers: int) -> int:
+    """Tokens that a forward pass with gradients through `layers` blocks may hold at once; at least 1."""
+    width = loaded.mlp_out(0).weight.numel() // int(loaded.config.hidden_size)
+    a_token = layers * (STREAMS * int(loaded.config.hidden_size) + WIDE * width) * 4
+    most = MOST_TOKENS.get(loaded.device.type, MOST_TOKENS["cpu"])
+    return max(1, min(most, int(SHARE * free_bytes(loaded.device)) // max(1, a_token)))

@@ -1,0 +1,37 @@
+"""A copy of a model's upper layers in another dtype, for computing faster than the resident weights allow."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from worker.models.loaded import LoadedModel
+from worker.models.view import SeenForward, seen_weight
+
+
+def twin_of(loaded: LoadedModel, above: int, dtype: torch.dtype | None) -> LoadedModel:
+    """A model whose blocks above layer `above` hold their weights, as the view in force has them, in `dtype`.
+
+    Embeddings, head and the blocks below, which do not run, are shared with the original, so the copy costs the upper
+    blocks in `dtype` and no more. It is the original itself where there is nothing to convert.
+    """
+    if dtype in (None, loaded.dtype) or above == loaded.layers - 1:
+        return loaded
+    memo: dict[int, Any] = {id(item): item for item in (loaded.config, *loaded.model.buffers())}
+    as_they_are = [loaded.module(loaded.family.layer, layer) for layer in range(above + 1)]
+    as_they_are += [loaded.model.get_input_embeddings(), loaded.model.get_submodule(loaded.family.head)]
+    memo |= {id(parameter): parameter for module in as_they_are for parameter in module.parameters()}
+    for module in loaded.model.modules():
+        if isinstance(forward := module.__dict__.get("forward"), SeenForward):
+            memo[id(forward)] = None  # its weight is the copy's own
+        for name, parameter in module.named_parameters(recurse=False):
+            if id(parameter) not in memo:
+                value = seen_weight(module) if name == "weight" else parameter.data
+                memo[id(parameter)] = nn.Parameter(value.to(dtype), requires_grad=False)
+    model = copy.deepcopy(loaded.model, memo)
+    for module in model.modules():
+        if "forward" in module.__dict__ and module.__dict__["forward"] is None:
+            del module.__dict__["forward"]
+    return replace(loaded, model=model)
