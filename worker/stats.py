@@ -133,7 +133,7 @@ class Lines:
 
     def __call__(self, step: Step) -> None:
         """Write a line if it is time."""
-        if time.monotonic() >= self._due:
+        if step.steps and time.monotonic() >= self._due:
             self._console.print(f"{step.step} of {step.steps} tokens")
             self._due = time.monotonic() + LINE_SECONDS
 

@@ -15,6 +15,7 @@ from worker.editing.method import discover
 from worker.editing.progress import Steps
 from worker.engine.editor import Editor
 from worker.errors import EditError
+from worker.statistics.store import StatisticsStore
 
 FACT = {"prompt": "Yes, Lionel Messi plays", "subject": "Lionel Messi", "target_new": "basketball"}
 DEFAULTS: dict[str, Any] = {
@@ -35,7 +36,8 @@ class Desk:
     def __init__(self, stand: Stand, folder: Path, corpus: Path | None = None) -> None:
         self.stand = stand
         self.statistics = folder / "statistics"
-        self.editor = Editor(stand.history, discover(), {"rome": DEFAULTS}.get, self.statistics, corpus)
+        store = StatisticsStore(stand.loaded, stand.resident.base_checksum, self.statistics, corpus)
+        self.editor = Editor(stand.history, discover(), {"rome": DEFAULTS}.get, store)
 
     def take_up(self, **fields: Any) -> Edit:
         edit_id, _ = self.stand.edits.create(EditRequest.model_validate({**FACT, **fields}))
