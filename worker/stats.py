@@ -85,7 +85,7 @@ def _run(settings: Settings, asked: argparse.Namespace, console: Console, stoppi
         return STOPPED
     for layer, path in files.items():
         console.print(f"layer {layer}: {path}")
-    console.print(f"{len(files)} layers in {seconds:.1f} s")
+    console.print(f"{len(files)} layer{'' if len(files) == 1 else 's'} in {seconds:.1f} s")
     return 0
 
 

@@ -242,6 +242,11 @@ def test_what_cannot_be_done_is_said_plainly(run: Run, arguments: tuple[str, ...
         ("up", "--port", "99999"),
         ("up", "--device", "tpu"),
         ("up", "--dtype", "int3"),
+        ("stats",),
+        ("stats", "--layers", "4", "--method", "memit"),
+        ("stats", "--layers", "4;5"),
+        ("stats", "--layers", "4", "--source", "/etc/passwd"),
+        ("stats", "--layers", "4", "--corpus", "nowhere"),
         ("fly",),
     ],
 )
@@ -263,6 +268,26 @@ def test_worker_becomes_the_worker(run: Run, monkeypatch: pytest.MonkeyPatch, tm
     assert became == [[sys.executable, "-m", "worker"]]
     assert environ["PALIMPSEST_MODEL"] == str(tmp_path)
     assert (environ["PALIMPSEST_DTYPE"], environ["PALIMPSEST_DEVICE"]) == ("float16", "auto")
+
+
+def test_stats_becomes_a_process_that_needs_no_redis(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environ = dict(os.environ)
+    became: list[list[str]] = []
+
+    def become(_: str, command: list[str]) -> NoReturn:
+        became.append(command[1:])
+        raise SystemExit
+
+    monkeypatch.setattr(os, "environ", environ)
+    monkeypatch.setattr(os, "execv", become)
+    assert run("stats", "--layers", "4,5", "--tokens", "900", "--corpus", str(tmp_path))[0] == 0
+    assert run("stats", "--method", "memit", "--source", "wikipedia")[0] == 0
+    assert became == [
+        ["-m", "worker.stats", "--layers=4,5", "--tokens=900", "--source=corpus"],
+        ["-m", "worker.stats", "--method=memit", "--source=wikipedia"],
+    ]
+    assert environ["PALIMPSEST_CORPUS"] == str(tmp_path)
+    assert "REDIS_URL" not in environ
 
 
 def test_client_commands_start_without_the_web_framework_or_torch() -> None:
