@@ -54,7 +54,7 @@ def optimise_all(
     loaded = context.loaded
     batch = [_rows(loaded, fact, prefixes, index, len(facts)) for index, fact in enumerate(facts)]
     twin = twin_of(loaded, layer, context.compute_dtype)
-    waiting = chunks(batch, token_budget(loaded, loaded.layers - layer))
+    waiting = chunks(batch, token_budget(loaded, loaded.layers - layer), loaded.context_length)
     done, found = 0, dict[int, Optimised]()
     while waiting:
         chunk = waiting.pop(0)
@@ -76,16 +76,21 @@ def optimise_all(
     return [found[index] for index in range(len(facts))]
 
 
-def chunks(batch: Sequence[FactRows], tokens: int) -> list[list[int]]:
-    """Indices of the facts, those of alike length together, in chunks of at most `tokens` positions (or one fact)."""
-    order = sorted(range(len(batch)), key=lambda index: (batch[index].width, batch[index].rows[0].anchor))
+def chunks(batch: Sequence[FactRows], tokens: int, context: int) -> list[list[int]]:
+    """Indices of the facts, those of alike length together, in chunks of at most `tokens` positions (or one fact).
+
+    context: what a padded row may be long; the longest prefix and the longest suffix may be different facts'.
+    """
+    order = sorted(range(len(batch)), key=lambda index: (batch[index].width, batch[index].column))
     found: list[list[int]] = []
-    rows = 0
+    rows = column = 0
     for index in order:
-        rows += len(batch[index].rows)
-        if not found or rows * batch[index].width > tokens:
+        fact = batch[index]
+        rows += len(fact.rows)
+        column = max(column, fact.column)
+        if not found or rows * fact.width > tokens or column + fact.width > context:
             found.append([])
-            rows = len(batch[index].rows)
+            rows, column = len(fact.rows), fact.column
         found[-1].append(index)
     return found
 

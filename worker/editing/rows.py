@@ -24,6 +24,11 @@ class FactRows:
     kl_row: int
 
     @property
+    def column(self) -> int:
+        """Positions before the anchors."""
+        return max(row.anchor for row in self.rows)
+
+    @property
     def width(self) -> int:
         """Positions from the anchors on."""
         return max(len(row.ids) - row.anchor for row in self.rows)

@@ -8,6 +8,9 @@ from torch import Tensor
 ALIKE = 0.98
 """Cosine of two keys, in the metric of C^-1, from which on one value for one is nearly the value for the other."""
 
+LEAST_RIDGE = -10
+"""Of the mean diagonal, as a power of ten: a smaller one lets rounding share out what repeated keys are asked for."""
+
 MOST_NAMED = 5
 """Pairs of facts named in one warning."""
 
@@ -47,14 +50,18 @@ def solver(keys: Tensor, metric: Metric, weight: float, known: Tensor | None = N
 
 
 def _solved(matrix: Tensor, wanted: Tensor) -> Tensor:
-    """matrix^-1 wanted for a symmetric positive semi-definite matrix; repeated keys are given the least ridge."""
+    """matrix^-1 wanted for a symmetric positive semi-definite matrix; repeated keys are given the least ridge.
+
+    A pivot that is mere rounding counts as none: it would share out at random what is asked of repeated keys.
+    """
     symmetric = (matrix + matrix.T) / 2
+    mean = symmetric.diagonal().mean()
+    unit = torch.eye(len(symmetric), dtype=matrix.dtype, device=matrix.device)
     factor, failed = torch.linalg.cholesky_ex(symmetric)
-    unit = symmetric.diagonal().mean() * torch.eye(len(symmetric), dtype=matrix.dtype, device=matrix.device)
-    for power in range(-14, 1):
-        if not bool(failed):
+    for power in range(LEAST_RIDGE, 1):
+        if not bool(failed) and bool(factor.diagonal().min() ** 2 > 10.0 ** (LEAST_RIDGE - 1) * mean):
             break
-        factor, failed = torch.linalg.cholesky_ex(symmetric + 10.0**power * unit)
+        factor, failed = torch.linalg.cholesky_ex(symmetric + 10.0**power * mean * unit)
     solution: Tensor = torch.cholesky_solve(wanted, factor)
     return solution
 

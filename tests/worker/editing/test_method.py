@@ -10,7 +10,7 @@ from worker.editing.method import discover
 
 
 def test_every_file_of_the_folder_is_a_method() -> None:
-    names = {found.name for found in pkgutil.iter_modules(methods.__path__)}
+    names = {found.name.replace("_", "-") for found in pkgutil.iter_modules(methods.__path__)}
     assert set(discover()) == names
     assert "rome" in names
 

@@ -1,4 +1,4 @@
-"""MEMIT_BLUE: MEMIT that writes the first and the last of its layers only, each for values of its own."""
+"""MEMIT_BLUE: MEMIT at the first and the last of its layers only (Li et al., 2025, "Boundary Layer UpdatE")."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -36,7 +36,7 @@ def compute(context: EditContext, facts: Sequence[FactLike], hparams: BlueHparam
 METHOD = Method(
     name="memit-blue",
     title="MEMIT_BLUE: MEMIT on the first and the last layer, each with its own residual",
-    source="Boundary Layer UpdatE (BLUE), published as MEMIT_BLUE",
+    source="Li et al. 2025, arXiv:2502.03748",
     hparams=BlueHparams,
     compute=compute,
     batch=True,
