@@ -54,8 +54,11 @@ def _method_card(method: Method, defaults: Mapping[str, Any] | None, loaded: Loa
 
 
 def _schema(method: Method, loaded: LoadedModel) -> dict[str, Any]:
-    """The hyperparameters' JSON Schema, with the model's last layer as the bound of every layer."""
+    """The hyperparameters' JSON Schema, with the model's last layer as the bound of every layer that it has."""
     schema = deepcopy(method.hparams.model_json_schema())
-    schema["properties"]["layers"]["items"]["maximum"] = loaded.layers - 1
-    schema["properties"]["v_loss_layer"]["maximum"] = loaded.layers - 1
+    properties = schema["properties"]
+    layers = [properties["layers"]["items"]] if "layers" in properties else []
+    layers += [properties["v_loss_layer"]] if "v_loss_layer" in properties else []
+    for layer in layers:
+        layer["maximum"] = loaded.layers - 1
     return schema

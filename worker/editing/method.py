@@ -8,7 +8,7 @@ from typing import Any
 
 from worker.editing.context import EditContext, FactLike
 from worker.editing.delta import WeightDelta
-from worker.editing.hparams import ValueHparams
+from worker.editing.hparams import Hparams
 from worker.editing.progress import Steps
 
 
@@ -22,7 +22,7 @@ class Method:
     name: str
     title: str
     source: str
-    hparams: type[ValueHparams]
+    hparams: type[Hparams]
     compute: Callable[[EditContext, Sequence[FactLike], Any], Steps[WeightDelta]]
     batch: bool
 

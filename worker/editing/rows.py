@@ -41,10 +41,7 @@ def fact_rows(loaded: LoadedModel, fact: FactLike, prefixes: Sequence[str]) -> F
     """
     tokenizer = loaded.tokenizer
     rows = [target_row(tokenizer, fact.prompt, fact.target_new, fact.subject, prefix) for prefix in prefixes]
-    if (longest := max(len(row.ids) for row in rows)) > loaded.context_length:
-        raise EditError(
-            "too-long", "prompt", f"needs {longest} tokens with its templates; the model takes {loaded.context_length}"
-        )
+    check_length(loaded, rows)
     # What follows the anchor cannot influence it, so a row that begins with the same tokens serves as well.
     kl = subject_row(tokenizer, f"{fact.subject} is a", fact.subject)
     same = [index for index, row in enumerate(rows) if row.ids[: row.anchor + 1] == kl.ids]
@@ -52,6 +49,13 @@ def fact_rows(loaded: LoadedModel, fact: FactLike, prefixes: Sequence[str]) -> F
         return FactRows((*rows, kl), len(rows), len(rows))
     rows[same[0]] = replace(rows[same[0]], reads=(kl.anchor, *rows[same[0]].reads))
     return FactRows(tuple(rows), len(rows), same[0])
+
+
+def check_length(loaded: LoadedModel, rows: Sequence[Row]) -> None:
+    """Raises EditError if one of a fact's rows is longer than the model's context."""
+    if (longest := max(len(row.ids) for row in rows)) > loaded.context_length:
+        detail = f"needs {longest} tokens with what is added to it; the model takes {loaded.context_length}"
+        raise EditError("too-long", "prompt", detail)
 
 
 @dataclass(frozen=True)

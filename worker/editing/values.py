@@ -13,7 +13,7 @@ from worker.editing.hparams import ValueHparams
 from worker.editing.progress import Step, Steps
 from worker.editing.rows import FactRows, Reads, reads_of
 from worker.models.loaded import LoadedModel
-from worker.models.memory import LOGITS_AT_ONCE
+from worker.models.memory import logit_pieces
 from worker.models.suffix import SuffixPass
 
 CONVERGED = 5e-2
@@ -102,7 +102,7 @@ class ChunkOptimisation:
         row_share = torch.zeros_like(row_nll)
         gradients: list[Tensor] = []
         initial: list[Tensor] = []
-        for piece in self._pieces(len(hidden)):
+        for piece in logit_pieces(self._loaded, len(hidden)):
             leaf = hidden[piece].to(loss.dtype).requires_grad_()
             with torch.enable_grad():
                 logprobs = self._loaded.logits(leaf).log_softmax(-1)
@@ -122,10 +122,6 @@ class ChunkOptimisation:
         if self._kl_initial is None:
             self._kl_initial = torch.cat(initial)
         return Losses(loss, self._probability(row_nll, row_share), torch.cat(gradients))
-
-    def _pieces(self, reads: int) -> Iterator[slice]:
-        size = max(1, LOGITS_AT_ONCE // int(self._loaded.config.vocab_size))
-        return (slice(begin, min(begin + size, reads)) for begin in range(0, reads, size))
 
     def _initial(self, piece: slice, now: Tensor, noted: list[Tensor]) -> Tensor:
         """The log-probabilities [K, vocabulary] at a piece's KL reads before anything moved."""

@@ -15,7 +15,7 @@ from service.errors import ProblemError
 from service.ledger import HeadMovedError
 from worker.editing.context import EditContext
 from worker.editing.delta import WeightDelta, joined
-from worker.editing.hparams import ValueHparams
+from worker.editing.hparams import Hparams, ValueHparams
 from worker.editing.method import Method
 from worker.editing.progress import Step, Steps, numbered, within
 from worker.editing.templates import sample
@@ -64,7 +64,7 @@ class Editor:
                 log.info("edit %s: the head moved from r%d; computing again", edit_id, parent)
 
     def _attempt(
-        self, edit_id: str, request: AnyEditRequest, method: Method, hparams: ValueHparams, parent: int
+        self, edit_id: str, request: AnyEditRequest, method: Method, hparams: Hparams, parent: int
     ) -> Steps[Revision]:
         notes = Notes()
         computing = self._compute(method, request.facts, hparams)
@@ -90,7 +90,7 @@ class Editor:
         yield Step("commit", 1, 1)
         return self._commit(edit_id, parent, delta, state, outcome)
 
-    def _compute(self, method: Method, facts: Sequence[Fact], hparams: ValueHparams) -> Steps[WeightDelta]:
+    def _compute(self, method: Method, facts: Sequence[Fact], hparams: Hparams) -> Steps[WeightDelta]:
         """The delta of all facts; a method that takes one fact is given one after another, each under those before."""
         state = self._history.state
         if method.batch or len(facts) == 1:
@@ -119,7 +119,7 @@ class Editor:
 
         return within(unmoved, steps)
 
-    def _hparams(self, method: Method, request: AnyEditRequest) -> ValueHparams:
+    def _hparams(self, method: Method, request: AnyEditRequest) -> Hparams:
         values = {**(self._defaults(method.name) or {}), **request.hparams}
         try:
             return method.hparams.model_validate(values)

@@ -1,5 +1,7 @@
 """How much a batch may hold: free memory, and what a token of a forward pass with gradients keeps of it."""
 
+from collections.abc import Iterator
+
 import psutil
 import torch
 
@@ -32,3 +34,9 @@ def token_budget(loaded: LoadedModel, layers: int) -> int:
     a_token = layers * (STREAMS * int(loaded.config.hidden_size) + WIDE * width) * 4
     most = MOST_TOKENS.get(loaded.device.type, MOST_TOKENS["cpu"])
     return max(1, min(most, int(SHARE * free_bytes(loaded.device)) // max(1, a_token)))
+
+
+def logit_pieces(loaded: LoadedModel, positions: int) -> Iterator[slice]:
+    """Slices of so few positions that the logits of each can be held at once."""
+    size = max(1, LOGITS_AT_ONCE // int(loaded.config.vocab_size))
+    return (slice(begin, min(begin + size, positions)) for begin in range(0, positions, size))
