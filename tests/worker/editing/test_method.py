@@ -5,7 +5,7 @@ import pkgutil
 import re
 
 from worker.editing import methods
-from worker.editing.hparams import ValueHparams
+from worker.editing.hparams import Hparams
 from worker.editing.method import discover
 
 
@@ -20,6 +20,6 @@ def test_a_method_says_what_it_is() -> None:
         assert method.name == name
         assert method.title
         assert re.search(r"arXiv:\d{4}\.\d{5}", method.source)
-        assert issubclass(method.hparams, ValueHparams)
+        assert issubclass(method.hparams, Hparams)
         assert method.hparams.model_config["extra"] == "forbid"
         assert inspect.isgeneratorfunction(method.compute)
