@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 
 from service.checks import check_edit, token_counter
 from service.contracts.edits import EditRequest
-from service.contracts.model import ModelCard
+from service.contracts.model import MethodCard, ModelCard
 from service.errors import ProblemError
 from tests.families import CONFIGS, LAYERS, tiny_model
 from worker.card import card_of, tokenizer_text
@@ -29,7 +29,12 @@ VALUES: dict[str, Any] = {
 
 def _card(family: str = "llama", defaults: dict[str, Any] | None = None) -> ModelCard:
     methods = discover()
-    return card_of(Resident(tiny_model(family)), methods, dict.fromkeys(methods, defaults))
+    return card_of(Resident(tiny_model(family)), methods, {**dict.fromkeys(methods), "rome": defaults})
+
+
+def _method(card: ModelCard, name: str = "rome") -> MethodCard:
+    (found,) = (method for method in card.methods if method.name == name)
+    return found
 
 
 def _check(card: ModelCard, **fields: Any) -> None:
@@ -64,7 +69,7 @@ def test_layers_are_bounded_by_the_models(field: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"v_lrr": 1}, {"v_lr": "fast"}, {"v_lr": 0}, {"v_num_grad_steps": 10**6}, {"mom2_dataset": "wikipedia"}]
+    "wrong", [{"v_lrr": 1}, {"v_lr": "fast"}, {"v_lr": 0}, {"v_num_grad_steps": 10**6}, {"mom2_dataset": "wikidata"}]
 )
 def test_what_the_method_refuses_the_card_refuses(wrong: dict[str, Any]) -> None:
     with pytest.raises(ProblemError, match="hparams"):
@@ -72,12 +77,24 @@ def test_what_the_method_refuses_the_card_refuses(wrong: dict[str, Any]) -> None
 
 
 def test_defaults_are_shown_as_the_method_reads_them() -> None:
-    card = _card(defaults={**VALUES, "v_lr": "5e-1"})
-    (rome,) = (method for method in card.methods if method.name == "rome")
+    rome = _method(_card(defaults={**VALUES, "v_lr": "5e-1"}))
     assert rome.defaults is not None
     assert rome.defaults["v_lr"] == 0.5
     assert rome.defaults["seed"] == 0
-    assert _card().methods[0].defaults is None
+    assert _method(_card()).defaults is None
+
+
+def test_a_card_tells_which_methods_take_a_batch_at_once() -> None:
+    card = _card()
+    assert {method.name for method in card.methods} == set(discover())
+    assert not _method(card, "rome").batch
+    assert _method(card, "memit").batch
+    values = {**VALUES, "mom2_update_weight": 10.0}
+    _check(card, method="memit", hparams={**values, "layers": [0, LAYERS - 1]})
+    with pytest.raises(ProblemError, match=r"hparams\.layers"):
+        _check(card, method="memit", hparams={**values, "layers": [0, LAYERS]})
+    with pytest.raises(ProblemError, match="hparams"):
+        _check(card, method="memit", hparams=VALUES)
 
 
 def test_a_schema_is_of_one_model_and_not_of_all() -> None:

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from service.contracts.edits import EditRequest, EditStatus
+from service.contracts.edits import AnyEditRequest, EditRequest, EditStatus
 from service.contracts.model import MethodCard, ModelCard
 from service.contracts.problem import Problem
 from service.edits import Edits
@@ -56,7 +56,7 @@ class Desk:
         self.begun = threading.Event()
 
     def job(self, steps: int, error: Exception | None = None) -> EditJob:
-        def start(edit_id: str, _: EditRequest) -> Any:
+        def start(edit_id: str, _: AnyEditRequest) -> Any:
             self.ran.append(edit_id)
             for step in range(steps):
                 self.begun.set()
@@ -239,7 +239,7 @@ def test_an_edit_that_was_committed_is_left_as_its_commit_left_it(
     stand = Stand(redis, keys, tiny_model("llama"), tmp_path)
     edit_id = desk.new()
 
-    def start(started: str, _: EditRequest) -> Any:
+    def start(started: str, _: AnyEditRequest) -> Any:
         yield Step("value", 1, 1)
         return stand.commit(random_delta(stand.loaded), started)
 

@@ -1,17 +1,19 @@
 """An editor on a tiny model's engine, and edits that have been taken up."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from service.contracts.edits import Edit, EditRequest, EditStatus
+from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
 from service.contracts.revisions import Revision
 from service.errors import ProblemError
 from tests.driving import finish
 from tests.families import LAYERS
 from tests.worker.engine.kit import Stand, overridden
-from worker.editing.method import discover
+from worker.editing.method import Method, discover
 from worker.editing.progress import Steps
 from worker.engine.editor import Editor
 from worker.errors import EditError
@@ -28,6 +30,18 @@ DEFAULTS: dict[str, Any] = {
     "kl_factor": 0.0625,
     "context_template_length_params": [[4, 3]],
 }
+MEMIT: dict[str, Any] = {
+    **DEFAULTS,
+    "layers": [1, 2],
+    "mom2_n_tokens": 1200,
+    "mom2_update_weight": 1.0,
+}
+BATCH: list[dict[str, Any]] = [
+    {**FACT, "target_true": "football", "paraphrases": ["The sport of Lionel Messi is"], "neighborhood": ["The city"]},
+    {"prompt": "The Eiffel Tower is located in the city of", "subject": "The Eiffel Tower", "target_new": "Rome"},
+    {"prompt": "Michael Jordan plays", "subject": "Michael Jordan", "target_new": "football"},
+]
+"""Facts of different lengths, with and without what else may be asked."""
 
 
 class Desk:
@@ -36,11 +50,22 @@ class Desk:
     def __init__(self, stand: Stand, folder: Path, corpus: Path | None = None) -> None:
         self.stand = stand
         self.statistics = folder / "statistics"
-        store = StatisticsStore(stand.loaded, stand.resident.base_checksum, self.statistics, corpus)
-        self.editor = Editor(stand.history, discover(), {"rome": DEFAULTS}.get, store)
+        self.store = StatisticsStore(stand.loaded, stand.resident.base_checksum, self.statistics, corpus)
+        self.editor = self.editor_of()
+
+    def editor_of(
+        self,
+        methods: Mapping[str, Method] | None = None,
+        defaults: Callable[[str], Mapping[str, Any] | None] = {"rome": DEFAULTS, "memit": MEMIT}.get,
+        compute_dtype: torch.dtype | None = None,
+    ) -> Editor:
+        """An editor on this engine: by default with all methods, and values for two."""
+        return Editor(self.stand.history, methods or discover(), defaults, self.store, compute_dtype)
 
     def take_up(self, **fields: Any) -> Edit:
-        edit_id, _ = self.stand.edits.create(EditRequest.model_validate({**FACT, **fields}))
+        request = BatchRequest if "facts" in fields else EditRequest
+        given = fields if "facts" in fields else {**FACT, **fields}
+        edit_id, _ = self.stand.edits.create(request.model_validate(given))
         assert self.stand.edits.take_up(edit_id)
         return self.stand.edits.get(edit_id)
 

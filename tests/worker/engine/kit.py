@@ -12,7 +12,7 @@ from service.edits import Edits
 from service.keys import Keys
 from service.ledger import Ledger
 from tests.service.stand_in import outcome, queue_edit
-from worker.editing.delta import LowRank, WeightDelta
+from worker.editing.delta import Change, Dense, LowRank, WeightDelta
 from worker.engine.blobs import BlobStore
 from worker.engine.history import History
 from worker.engine.resident import Resident
@@ -31,6 +31,20 @@ def random_delta(loaded: LoadedModel, *layers: int, seed: int = 0, rank: int = 1
         return scale * torch.randn(length, rank, generator=generator)
 
     return WeightDelta({layer: LowRank(draw(rows), draw(columns)) for layer in layers or (1,)})
+
+
+def dense_delta(loaded: LoadedModel, *layers: int, seed: int = 0, scale: float = 0.05) -> WeightDelta:
+    """A seeded delta without factors, as fine-tuning would find it."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = loaded.mlp_out(0).weight.shape
+    size = tuple(reversed(shape)) if loaded.family.in_out else tuple(shape)
+    return WeightDelta({layer: Dense(scale * torch.randn(size, generator=generator)) for layer in layers or (1,)})
+
+
+def low_rank(change: Change) -> LowRank:
+    """The change, which has factors."""
+    assert isinstance(change, LowRank)
+    return change
 
 
 def bits(loaded: LoadedModel) -> dict[str, Tensor]:
@@ -77,8 +91,8 @@ class Stand:
 
     def commit(self, delta: WeightDelta, edit_id: str | None = None) -> Revision:
         """Commit a delta on the head, as the outcome of a running edit."""
-        weights = self.history.candidate(delta)
-        return self.history.commit(edit_id or self.running_edit(), self.resident.revision, delta, weights, outcome())
+        state = self.history.state.plus(delta)
+        return self.history.commit(edit_id or self.running_edit(), self.resident.revision, delta, state, outcome())
 
     def state(self) -> tuple[Any, ...]:
         """Everything that a commit may change: the ledger, the weights, the revision that is served."""

@@ -12,13 +12,14 @@ from service.errors import ProblemError
 from service.ledger import EditEndedError
 from tests.driving import finish, finish_noting
 from tests.worker.engine.desk import DEFAULTS, FACT, Desk
-from tests.worker.engine.kit import bits, live_checksum, overridden, random_delta, same_bits
+from tests.worker.engine.kit import bits, live_checksum, low_rank, overridden, random_delta, same_bits
 from worker.editing.context import EditContext, FactLike
 from worker.editing.delta import WeightDelta
 from worker.editing.method import discover
 from worker.editing.progress import Step, Steps
-from worker.engine.editor import SHOWN_TOKENS, Editor
+from worker.editing.rank_one import RankOneHparams
 from worker.engine.generation import Wanted, decode
+from worker.engine.verdict import SHOWN_TOKENS
 from worker.errors import EditError
 
 JUDGED = {"target_true": "football", "paraphrases": ["The sport of Lionel Messi is"], "neighborhood": ["The city of"]}
@@ -38,6 +39,7 @@ def test_an_edit_says_what_it_did(open_desk: Callable[..., Desk], family: str) -
     assert desk.stand.ledger.entries()[1].checksum == live_checksum(desk.stand.loaded)
     outcome = edit.outcome
     assert outcome is not None
+    assert outcome.metrics is not None
     assert outcome.hparams["v_num_grad_steps"] == 9
     assert outcome.hparams["v_lr"] == 0.4
     assert outcome.hparams["layers"] == [1]
@@ -45,7 +47,7 @@ def test_an_edit_says_what_it_did(open_desk: Callable[..., Desk], family: str) -
     assert len(outcome.metrics.after.paraphrases) == len(outcome.metrics.after.neighborhood) == 1
     rows = [Wanted(FACT["prompt"], revision, history.weights_at(revision), SHOWN_TOKENS) for revision in (0, 1)]
     before, after = decode(resident.loaded, resident.view, rows)
-    shown = outcome.generations
+    (shown,) = outcome.generations
     assert (shown.prompt, shown.before, shown.after) == (FACT["prompt"], before.text, after.text)
     assert {"templates", "key", "value", "update", "measure", "generate"} <= outcome.timings.keys()
     assert all(seconds >= 0 for seconds in outcome.timings.values())
@@ -91,9 +93,11 @@ def test_before_is_measured_on_the_base_and_the_delta_on_the_head(desk: Desk) ->
     assert [edit.revision for edit in (first, second, again)] == [1, 2, 3]
     assert first.outcome is not None
     assert again.outcome is not None
+    assert first.outcome.metrics is not None
+    assert again.outcome.metrics is not None
     base, known = again.outcome.metrics.before.rewrite.target_new, first.outcome.metrics.before.rewrite.target_new
     assert base.nll == pytest.approx(known.nll, abs=1e-5)
-    assert again.outcome.generations.before == first.outcome.generations.before
+    assert again.outcome.generations[0].before == first.outcome.generations[0].before
     assert desk.stand.ledger.revision(3).active == (first.id, second.id, again.id)
 
 
@@ -111,8 +115,7 @@ def test_templates_do_not_depend_on_the_edits_before(open_desk: Callable[..., De
 
 
 def _prefixes(desk: Desk) -> Any:
-    hparams = discover()["rome"].hparams.model_validate(DEFAULTS)
-    return finish(desk.editor._templates(hparams))
+    return finish(desk.editor._templates(RankOneHparams.model_validate(DEFAULTS)))
 
 
 def test_base_revision_is_a_condition(desk: Desk) -> None:
@@ -176,11 +179,11 @@ def test_a_change_that_is_not_finite_is_refused(desk: Desk, value: float) -> Non
 
     def compute(context: EditContext, facts: Sequence[FactLike], hparams: Any) -> Steps[WeightDelta]:
         delta = yield from rome.compute(context, facts, hparams)
-        delta.layers[1].residuals[3] = value
+        low_rank(delta.layers[1]).residuals[3] = value
         return delta
 
     diverging = replace(rome, compute=compute)
-    desk.editor = Editor(desk.stand.history, {"rome": diverging}, {"rome": DEFAULTS}.get, desk.statistics, None)
+    desk.editor = desk.editor_of({"rome": diverging})
     assert _diverged(desk.refused())
 
 
@@ -209,7 +212,7 @@ def test_wrong_hyperparameters_are_named(desk: Desk, wrong: dict[str, Any], fiel
 
 
 def test_a_model_without_shipped_values_needs_them_all(desk: Desk) -> None:
-    desk.editor = Editor(desk.stand.history, discover(), lambda _: None, desk.statistics, None)
+    desk.editor = desk.editor_of(defaults=lambda _: None)
     error = desk.refused(hparams={"v_lr": 0.5})
     assert isinstance(error, ProblemError)
     assert "hparams.layers" in error.problem.detail

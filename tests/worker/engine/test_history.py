@@ -229,10 +229,10 @@ def test_a_redis_that_goes_away_ends_the_worker(free_port: Callable[[], int], ke
     with Redis.from_url(server.connection_url, decode_responses=True) as client:
         stand = Stand(client, keys, tiny_model("llama"), tmp_path)
         edit_id = stand.running_edit()
-        weights = stand.history.candidate(delta := random_delta(stand.loaded))
+        state = stand.history.state.plus(delta := random_delta(stand.loaded))
         server.stop()
         with pytest.raises(WorkerError, match="Redis was lost while r1 was being committed"):
-            stand.history.commit(edit_id, 0, delta, weights, outcome())
+            stand.history.commit(edit_id, 0, delta, state, outcome())
     assert stand.resident.revision == 0
     assert live_checksum(stand.loaded) == stand.resident.base_checksum
 
@@ -241,7 +241,7 @@ def test_a_candidate_changes_nothing(boot: Boot) -> None:
     stand = boot("gpt2")
     stand.commit(random_delta(stand.loaded))
     before = stand.state()
-    weights = stand.history.candidate(random_delta(stand.loaded, 2, seed=5))
+    weights = stand.history.state.plus(random_delta(stand.loaded, 2, seed=5)).weights
     assert set(weights) == {stand.resident.name_of(1), stand.resident.name_of(2)}
     assert stand.state() == before
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.families import CONFIGS, LAYERS, tiny_model
-from tests.worker.engine.kit import bits, live_checksum, random_delta, same_bits
-from worker.editing.delta import WeightDelta
+from tests.worker.engine.kit import bits, live_checksum, low_rank, random_delta, same_bits
+from worker.editing.delta import LowRank, WeightDelta
 from worker.engine.resident import Resident, RevisionCache, digest
 from worker.engine.state import State
 from worker.models.loaded import LoadedModel
@@ -26,7 +26,7 @@ DELTAS = st.lists(
         st.lists(st.integers(0, LAYERS - 1), min_size=1, max_size=2, unique=True),
         st.integers(1, 3),
         st.integers(0, 2**31),
-        st.sampled_from([1e-3, 0.3, 30.0]),
+        st.sampled_from([2.0**-10, 0.25, 32.0]),
     ),
     max_size=5,
 )
@@ -50,7 +50,7 @@ def _plain_fold(resident: Resident, deltas: Sequence[WeightDelta]) -> dict[str, 
     for delta in deltas:
         for layer, change in delta.layers.items():
             name = resident.name_of(layer)
-            dense = change.residuals @ change.solver.T
+            dense = low_rank(change).residuals @ low_rank(change).solver.T
             weight = resident.loaded.model.get_parameter(name).data
             before = sums[name] if name in sums else weight.float()
             sums[name] = before + (dense.T if resident.loaded.family.name == "gpt2" else dense)
@@ -58,7 +58,18 @@ def _plain_fold(resident: Resident, deltas: Sequence[WeightDelta]) -> dict[str, 
 
 
 def _draw(loaded: LoadedModel, drawn: Sequence[Any]) -> list[WeightDelta]:
-    return [random_delta(loaded, *layers, rank=rank, seed=seed, scale=scale) for layers, rank, seed, scale in drawn]
+    """Deltas whose factors are multiples of scale / 256, so that a plain product of them is exact too."""
+    found = []
+    for layers, rank, seed, scale in drawn:
+        random = random_delta(loaded, *layers, rank=rank, seed=seed, scale=scale)
+        changes = {layer: low_rank(change) for layer, change in random.layers.items()}
+        step = scale / 256
+        rounded = {
+            layer: LowRank(*(torch.round(factor / step) * step for factor in (change.residuals, change.solver)))
+            for layer, change in changes.items()
+        }
+        found.append(WeightDelta(rounded))
+    return found
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
