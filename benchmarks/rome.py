@@ -3,26 +3,16 @@
 python -m benchmarks.rome [--data-dir .palimpsest] [--model smollm2-135m] [--repeat 3] [--json]
 """
 
-import argparse
 import json
-import logging
 import statistics
-import time
-from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.bench import Bench, gflops, parser, seconds
 from benchmarks.plain_rome import plain_rome
 from service.contracts.edits import Fact
-from worker.editing.context import EditContext
-from worker.editing.hparams import shipped
-from worker.editing.methods.rome import compute
-from worker.editing.rank_one import RankOneHparams
-from worker.editing.templates import sample
-from worker.models.loading import load
-from worker.settings import HPARAMS
+from worker.editing.method import discover
 
 FACT = Fact(
     prompt="Question: What sport does Lionel Messi play? Answer:", subject="Lionel Messi", target_new="basketball"
@@ -30,84 +20,52 @@ FACT = Fact(
 
 
 def main() -> None:
-    """Measure, compare and print."""
-    arguments = _arguments()
-    loaded = load(arguments.model, "auto", "auto", arguments.data_dir)
-    values = shipped(HPARAMS, "rome", loaded.config)
-    if values is None:
-        raise SystemExit(f"no hyperparameters are shipped for {arguments.model}")
-    hparams = RankOneHparams.model_validate({**values, "mom2_adjustment": False})
-    prefixes = _finish(sample(loaded, hparams.context_template_length_params, hparams.seed))
-    hparams = hparams.model_copy(update={"context_templates": prefixes})
-    context = EditContext(loaded=loaded, prefixes=_given, covariance=_none)
-    steps: dict[str, int] = {}
-
-    def ours() -> None:
-        steps["ours"] = sum(step.phase == "value" for step in compute(context, [FACT], hparams))
+    """Measure, compare and print. Both stop where the loss does: seconds per edit and per step are told apart."""
+    options = parser(__doc__)
+    options.add_argument("--repeat", type=int, default=3)
+    arguments = options.parse_args()
+    bench = Bench(arguments)
+    method = discover()["rome"]
+    hparams = bench.hparams(method, {"mom2_adjustment": False})
+    hparams = hparams.model_copy(update={"context_templates": bench.prefixes(hparams)})
+    steps = {"ours": _steps(bench, hparams)}
 
     def plain() -> None:
-        steps["plain"] = plain_rome(loaded, FACT, prefixes, hparams).steps
+        steps["plain"] = plain_rome(bench.loaded, FACT, hparams.context_templates, hparams).steps
 
-    pairs = [(_seconds(ours), _seconds(plain)) for _ in range(arguments.repeat)]
+    pairs = [
+        (seconds(lambda: bench.compute(method, [FACT], hparams, bench.base)), seconds(plain))
+        for _ in range(arguments.repeat)
+    ]
     mine, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
+    a_step = statistics.median(one / steps["ours"] for one, _ in pairs)
+    a_plain_step = statistics.median(one / steps["plain"] for _, one in pairs)
     result = {
-        "ratio": statistics.median(theirs_once / mine_once for mine_once, theirs_once in pairs),
+        "ratio": a_plain_step / a_step,
         "seconds_per_edit": mine,
-        "seconds_per_step": mine / steps["ours"],
+        "seconds_per_step": a_step,
         "plain_seconds_per_edit": theirs,
-        "plain_seconds_per_step": theirs / steps["plain"],
+        "plain_seconds_per_step": a_plain_step,
         "steps": steps["ours"],
-        "templates": len(prefixes),
+        "plain_steps": steps["plain"],
+        "templates": len(hparams.context_templates),
         "layer": hparams.layers[0],
-        "matmul_gflops": _matmul_gflops(),
+        "compute_dtype": str(bench.dtype or bench.loaded.dtype).removeprefix("torch."),
+        "float32_gflops": gflops(device=bench.loaded.device),
+        "bfloat16_gflops": gflops(torch.bfloat16, bench.loaded.device),
         "threads": torch.get_num_threads(),
     }
     if arguments.json:
         print(json.dumps(result))
-    else:
-        print(f"one edit: {mine:.2f} s ({result['seconds_per_step']:.3f} s a step, {steps['ours']} steps)")
-        print(f"plain loop: {theirs:.2f} s ({result['plain_seconds_per_step']:.3f} s a step, {steps['plain']} steps)")
-        print(f"ratio: {result['ratio']:.1f} x at {result['matmul_gflops']:.0f} GFLOP/s of float32 matrix products")
+        return
+    for name, value in result.items():
+        print(f"{name}: {value:.3f}" if isinstance(value, float) else f"{name}: {value}")
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--data-dir", type=Path, default=Path(".palimpsest"))
-    parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--json", action="store_true")
-    logging.basicConfig(level=logging.ERROR)
-    return parser.parse_args()
-
-
-def _finish(steps: Generator[Any, None, Any]) -> Any:
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            return end.value
-
-
-def _given(hparams: Any) -> Generator[Any, None, Any]:
-    yield from ()
-    return hparams.context_templates
-
-
-def _none(*_: Any) -> Generator[Any, None, Any]:
-    yield from ()
-    return None
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    begin = time.perf_counter()
-    action()
-    return time.perf_counter() - begin
-
-
-def _matmul_gflops(size: int = 1536) -> float:
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    seconds = min(_seconds(lambda: left @ right) for _ in range(5))
-    return 2 * size**3 / seconds / 1e9
+def _steps(bench: Bench, hparams: Any) -> int:
+    """How many steps our edit evaluates; a warm-up too."""
+    steps = discover()["rome"].compute(bench.context(bench.base), [FACT], hparams)
+    return sum(step.phase == "value" for step in steps)
 
 
 if __name__ == "__main__":
