@@ -47,5 +47,7 @@ class EditError(Exception):
         self.detail = detail
 
     def of_fact(self, index: int) -> "EditError":
-        """The same error, of one fact of a batch."""
+        """The same error, of one fact of a batch; what the hyperparameters cause is no fact's."""
+        if self.field.startswith("hparams"):
+            return self
         return EditError(self.name, f"facts[{index}].{self.field}", self.detail)

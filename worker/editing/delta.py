@@ -40,9 +40,10 @@ class LowRank:
         """
         terms = max(self.solver.shape[1], 1)
         bits = (MANTISSA_BITS - math.ceil(math.log2(terms))) // 2
-        scale = _power_of_two(self.solver.double().abs().amax(0))
+        largest = self.solver.double().abs().amax(0)
+        scale = _power_of_two(largest)
         solver = _rounded(self.solver.double() / scale, torch.ones((), dtype=torch.float64), bits)
-        scaled = self.residuals.double() * scale
+        scaled = self.residuals.double() * scale * (largest > 0)  # what counts for nothing must coarsen no grid
         return _rounded(scaled, _power_of_two(scaled.abs().amax()), bits), solver
 
 
@@ -85,8 +86,8 @@ def joined(deltas: Sequence[WeightDelta]) -> WeightDelta:
     """One delta that says the same as several, added in order."""
     layers = sorted({layer for delta in deltas for layer in delta.layers})
     changes = {layer: _sum([delta.layers[layer] for delta in deltas if layer in delta.layers]) for layer in layers}
-    known = [delta.keys for delta in deltas]
-    keys = {layer: torch.cat([found[layer] for found in known if layer in found], dim=1) for layer in layers}
+    solved_for = sorted({layer for delta in deltas for layer in delta.keys})
+    keys = {layer: torch.cat([d.keys[layer] for d in deltas if layer in d.keys], dim=1) for layer in solved_for}
     return WeightDelta(changes, keys)
 
 

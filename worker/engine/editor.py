@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from service.contracts.edits import AnyEditRequest, Fact, Outcome
+from service.contracts.edits import AnyEditRequest, BatchRequest, Outcome
 from service.contracts.problem import FieldError
 from service.contracts.revisions import Revision
 from service.errors import ProblemError
@@ -67,7 +67,7 @@ class Editor:
         self, edit_id: str, request: AnyEditRequest, method: Method, hparams: Hparams, parent: int
     ) -> Steps[Revision]:
         notes = Notes()
-        computing = self._compute(method, request.facts, hparams)
+        computing = self._compute(method, request, hparams)
         delta = yield from self._while_head_is(parent, notes.taken(computing, "update"))
         state = self._history.state.plus(delta)
         if not (delta.is_finite() and state.is_finite()):
@@ -90,10 +90,10 @@ class Editor:
         yield Step("commit", 1, 1)
         return self._commit(edit_id, parent, delta, state, outcome)
 
-    def _compute(self, method: Method, facts: Sequence[Fact], hparams: Hparams) -> Steps[WeightDelta]:
+    def _compute(self, method: Method, request: AnyEditRequest, hparams: Hparams) -> Steps[WeightDelta]:
         """The delta of all facts; a method that takes one fact is given one after another, each under those before."""
-        state = self._history.state
-        if method.batch or len(facts) == 1:
+        facts, state = request.facts, self._history.state
+        if method.batch and len(facts) > 1:
             return (yield from method.compute(self._context(state), facts, hparams))
         deltas: list[WeightDelta] = []
         for index, fact in enumerate(facts):
@@ -101,7 +101,7 @@ class Editor:
             try:
                 deltas.append((yield from numbered(steps, index, len(facts))))
             except EditError as error:
-                raise error.of_fact(index) from error
+                raise error.of_fact(index) if isinstance(request, BatchRequest) else error from None
             state = state.plus(deltas[-1])
         return joined(deltas)
 

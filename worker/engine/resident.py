@@ -66,8 +66,8 @@ class Resident:
 
     @contextmanager
     def view(self, rows: Sequence[Weights]) -> Iterator[None]:
-        """Let row i of every batch see `rows[i]`; one alone holds for all rows."""
-        names = {name for row in rows for name in row} | set(self._installed)
+        """Let row i of every batch see `rows[i]`; one alone holds for all rows. Within another view this one holds."""
+        names = set(self._base).union(*rows)  # whatever a view around this one may have changed
         full = [{name: row[name] if name in row else self._base_of(name) for name in sorted(names)} for row in rows]
         with rows_see(self.loaded.model, full):
             yield

@@ -46,5 +46,5 @@ class State:
 
     def view(self, changes: Mapping[int, Change]) -> Callable[[], AbstractContextManager[None]]:
         """Makes contexts in which the model computes with this state and the changes on top of it."""
-        weights = self.plus(WeightDelta(changes)).weights
+        weights = self.plus(WeightDelta(changes)).weights if changes else self.weights
         return lambda: self.resident.view([weights])

@@ -24,7 +24,8 @@ def rows_see(model: Any, weights: Sequence[Mapping[str, Tensor]]) -> Iterator[No
         for name in weights[0]:
             module = model.get_submodule(name.removesuffix(".weight"))
             tensors = [row[name] for row in weights]
-            if any(tensor.data_ptr() != module.weight.data_ptr() for tensor in tensors):
+            viewed = isinstance(module.__dict__.get("forward"), SeenForward)
+            if viewed or any(tensor.data_ptr() != module.weight.data_ptr() for tensor in tensors):
                 stack.enter_context(replaced_forward(module, SeenForward(module, tensors)))
         yield
 
