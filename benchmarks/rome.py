@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.bench import Bench, gflops, parser, seconds
-from benchmarks.plain_rome import plain_rome
+from benchmarks.plain import plain_rome
 from service.contracts.edits import Fact
 from worker.editing.method import discover
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from benchmarks.plain_rome import plain_rome
+from benchmarks.plain import plain_rome
 from service.contracts.edits import Fact
 from tests.driving import context_of, finish, finish_noting
 from tests.families import CONFIGS, LAYERS, tiny_model
