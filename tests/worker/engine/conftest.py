@@ -1,4 +1,4 @@
-"""An editor on a real Redis."""
+"""An engine and an editor on a real Redis."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,13 @@ from redis import Redis
 from service.keys import Keys
 from tests.families import tiny_model
 from tests.worker.engine.desk import Desk
-from tests.worker.engine.kit import Stand
+from tests.worker.engine.kit import Boot, Stand
+
+
+@pytest.fixture
+def boot(redis: Redis, keys: Keys, tmp_path: Path) -> Boot:
+    """Starts an engine on what is in Redis and in the folder, with a freshly loaded model."""
+    return lambda family="llama", dtype=torch.float32: Stand(redis, keys, tiny_model(family, dtype), tmp_path)
 
 
 @pytest.fixture

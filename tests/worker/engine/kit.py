@@ -1,5 +1,6 @@
 """A tiny model with a ledger, a lease and blobs, as a worker has them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,3 +98,7 @@ class Stand:
     def state(self) -> tuple[Any, ...]:
         """Everything that a commit may change: the ledger, the weights, the revision that is served."""
         return self.ledger.entries(), live_checksum(self.loaded), self.resident.revision
+
+
+Boot = Callable[..., Stand]
+"""Starts an engine with a model of a family and a dtype."""

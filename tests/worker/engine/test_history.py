@@ -18,17 +18,10 @@ from service.keys import Keys
 from service.ledger import EditEndedError
 from tests.families import tiny_model
 from tests.service.stand_in import outcome
-from tests.worker.engine.kit import Stand, bits, live_checksum, random_delta, same_bits
+from tests.worker.engine.kit import Boot, Stand, bits, dense_delta, live_checksum, random_delta, same_bits
 from worker.engine.blobs import BlobStore
+from worker.engine.state import State
 from worker.errors import CorruptStateError, LeaseLostError, WorkerError, WrongBaseError
-
-Boot = Callable[..., Stand]
-
-
-@pytest.fixture
-def boot(redis: Redis, keys: Keys, tmp_path: Path) -> Boot:
-    """Starts an engine on what is in Redis and in the folder, with a freshly loaded model."""
-    return lambda family="llama", dtype=torch.float32: Stand(redis, keys, tiny_model(family, dtype), tmp_path)
 
 
 def test_the_first_boot_writes_the_base(boot: Boot) -> None:
@@ -82,12 +75,26 @@ def test_an_edit_that_has_ended_is_not_committed(boot: Boot, how: str) -> None:
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("edit"), st.lists(st.integers(0, 3), min_size=1, max_size=2, unique=True)),
+        st.tuples(
+            st.sampled_from(["edit", "dense edit"]), st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True)
+        ),
         st.tuples(st.just("rollback"), st.integers(0, 99)),
         st.tuples(st.just("restart"), st.none()),
     ),
     max_size=10,
 )
+
+
+def _held_is_refolded(stand: Stand) -> None:
+    """The head as it is held, to be edited further, is to the last bit what the blobs make of the base."""
+    blobs = BlobStore(stand.blobs_folder)
+    entries = stand.ledger.active(stand.resident.revision)
+    refolded = State.fold(stand.resident, [blobs.get(str(entry.blob)) for entry in entries])
+    held = stand.history.state
+    assert held.sums.keys() == refolded.sums.keys()
+    assert all(torch.equal(total, refolded.sums[layer]) for layer, total in held.sums.items())
+    assert stand.resident.installed.keys() == held.weights.keys()
+    assert all(torch.equal(stand.resident.installed[name], tensor) for name, tensor in held.weights.items())
 
 
 @settings(max_examples=15, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -100,8 +107,9 @@ def test_any_history_is_a_plain_list_of_states(redis: Redis, boot: Boot, steps: 
     active: list[tuple[int, ...]] = [()]
     checksums: dict[tuple[int, ...], str] = {(): stand.resident.base_checksum}
     for seed, (kind, value) in enumerate(steps):
-        if kind == "edit":
-            made = stand.commit(random_delta(stand.loaded, *value, seed=seed))
+        if kind in ("edit", "dense edit"):
+            draw = random_delta if kind == "edit" else dense_delta
+            made = stand.commit(draw(stand.loaded, *value, seed=seed))
             active.append((*active[-1], seed))
         elif kind == "rollback":
             to = value % len(active)
@@ -114,6 +122,7 @@ def test_any_history_is_a_plain_list_of_states(redis: Redis, boot: Boot, steps: 
         assert made.revision == stand.resident.revision == len(active) - 1
         assert len(made.active) == len(active[-1])
         assert live_checksum(stand.loaded) == made.checksum == checksums.setdefault(active[-1], made.checksum)
+        _held_is_refolded(stand)
     assert len(set(checksums.values())) == len(checksums)
     assert [entry.revision for entry in stand.ledger.entries()] == list(range(len(active)))
 
@@ -122,8 +131,9 @@ def test_any_history_is_a_plain_list_of_states(redis: Redis, boot: Boot, steps: 
 def test_rollback_to_any_revision(boot: Boot, to: int) -> None:
     stand = boot("llama", torch.bfloat16)
     states = [bits(stand.loaded)]
-    for seed in range(3):
-        stand.commit(random_delta(stand.loaded, 1 + seed % 2, seed=seed))
+    deltas = (random_delta(stand.loaded, 0, 1, 2, rank=5), dense_delta(stand.loaded, 2, 3), random_delta(stand.loaded))
+    for delta in deltas:
+        stand.commit(delta)
         states.append(bits(stand.loaded))
     made = stand.history.rollback(to)
     assert (made.revision, made.parent, made.kind, made.to) == (4, 3, RevisionKind.ROLLBACK, to)
