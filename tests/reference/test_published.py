@@ -18,12 +18,15 @@ from worker.editing.method import Method, discover
 from worker.models.loaded import LoadedModel
 
 TOLERANCE = 1e-6
-METHODS = discover()
 RANK_ONE = ("rome", "r-rome", "p-rome")
 
 
 def _numbers(method: str, family: str) -> Golden:
     return golden(method.replace("-", "_"), family)
+
+
+def _method(name: str) -> Method:
+    return discover()[name]
 
 
 def _hparams(method: Method, numbers: Golden, **changes: Any) -> Any:
@@ -46,11 +49,11 @@ def _low_rank(delta: WeightDelta, layer: int) -> LowRank:
 @pytest.mark.parametrize("variant", ["identity", "covariance"])
 def test_rank_one_methods(method: str, family: str, variant: str) -> None:
     numbers = _numbers(method, family)
-    hparams = _hparams(METHODS[method], numbers, mom2_adjustment=variant == "covariance")
+    hparams = _hparams(_method(method), numbers, mom2_adjustment=variant == "covariance")
     (layer,) = hparams.layers
     context = context_of(model_of(numbers), numbers.covariances)
     for index, fact in enumerate(numbers.facts):
-        delta, steps = finish_noting(METHODS[method].compute(context, [fact], hparams))
+        delta, steps = finish_noting(_method(method).compute(context, [fact], hparams))
         change, prefix = _low_rank(delta, layer), f"{variant}.{index}."
         found = {"key": delta.keys[layer][:, 0], "u": change.solver[:, 0], "right": change.residuals[:, 0]}
         _assert_close(found, numbers, prefix)
@@ -62,7 +65,7 @@ def test_rank_one_methods(method: str, family: str, variant: str) -> None:
 @pytest.mark.parametrize("method", RANK_ONE)
 def test_values_of_the_mlp(method: str, family: str) -> None:
     numbers = _numbers(method, family)
-    hparams = _hparams(METHODS[method], numbers)
+    hparams = _hparams(_method(method), numbers)
     context = context_of(model_of(numbers))
     found = finish(optimise_all(context, numbers.facts, numbers.prefixes, hparams.layers[0], hparams, at_mlp=True))
     for index, optimised in enumerate(found):
@@ -97,10 +100,10 @@ def _assert_layers(delta: WeightDelta, numbers: Golden, prefix: str, layers: lis
 )
 def test_batch_methods(method: str, family: str, prefix: str, facts: slice) -> None:
     numbers = _numbers(method, family)
-    hparams = _hparams(METHODS[method], numbers)
+    hparams = _hparams(_method(method), numbers)
     context = context_of(model_of(numbers), numbers.covariances)
     assert error(_values(context, numbers, hparams, facts), numbers[prefix + "z"]) <= TOLERANCE
-    delta = finish(METHODS[method].compute(context, numbers.facts[facts], hparams))
+    delta = finish(_method(method).compute(context, numbers.facts[facts], hparams))
     _assert_layers(delta, numbers, prefix, list(hparams.layers))
 
 
@@ -112,7 +115,7 @@ def _install(loaded: LoadedModel, numbers: Golden, batch: str, layers: list[int]
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_alphaedit_batch_after_batch(family: str) -> None:
-    numbers, method = _numbers("alphaedit", family), METHODS["alphaedit"]
+    numbers, method = _numbers("alphaedit", family), _method("alphaedit")
     hparams = _hparams(method, numbers)
     layers = list(hparams.layers)
     loaded, known = model_of(numbers), dict[int, Tensor]()
