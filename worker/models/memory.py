@@ -10,7 +10,7 @@ from worker.models.loaded import LoadedModel
 SHARE = 0.5
 """Of the free memory, what a batch may take."""
 
-MOST_TOKENS = {"cpu": 2048, "cuda": 65_536}
+MOST_TOKENS = {"cpu": 1024, "cuda": 65_536}
 """More gain nothing: the matrix products are as fast as they get, and a step only takes longer."""
 
 LOGITS_AT_ONCE = 2**24

@@ -12,17 +12,19 @@ from worker.models.view import SeenForward, seen_weight
 
 
 def twin_of(loaded: LoadedModel, above: int, dtype: torch.dtype | None) -> LoadedModel:
-    """A model whose blocks above layer `above` hold their weights, as the view in force has them, in `dtype`.
+    """A model whose blocks above layer `above` and whose head hold the weights of the view in force in `dtype`.
 
-    Embeddings, head and the blocks below, which do not run, are shared with the original, so the copy costs the upper
-    blocks in `dtype` and no more. It is the original itself where there is nothing to convert.
+    The blocks below and the embeddings, which do not run, are shared with the original, so the copy costs what is
+    converted and no more. It is the original itself where there is nothing to convert.
     """
     if dtype in (None, loaded.dtype) or above == loaded.layers - 1:
         return loaded
     memo: dict[int, Any] = {id(item): item for item in (loaded.config, *loaded.model.buffers())}
-    as_they_are = [loaded.module(loaded.family.layer, layer) for layer in range(above + 1)]
-    as_they_are += [loaded.model.get_input_embeddings(), loaded.model.get_submodule(loaded.family.head)]
-    memo |= {id(parameter): parameter for module in as_they_are for parameter in module.parameters()}
+    below = [loaded.module(loaded.family.layer, layer) for layer in range(above + 1)]
+    memo |= {id(parameter): parameter for module in below for parameter in module.parameters()}
+    embeddings, head = loaded.model.get_input_embeddings(), loaded.model.get_submodule(loaded.family.head)
+    tied = {id(parameter) for parameter in head.parameters()}
+    memo |= {id(parameter): parameter for parameter in embeddings.parameters() if id(parameter) not in tied}
     for module in loaded.model.modules():
         if isinstance(forward := module.__dict__.get("forward"), SeenForward):
             memo[id(forward)] = None  # its weight is the copy's own
