@@ -1,7 +1,8 @@
 """Optimise the values of any number of facts: in chunks of alike length, as large as memory allows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from worker.models.loaded import LoadedModel
 from worker.models.memory import token_budget
 from worker.models.suffix import SuffixPass
 from worker.models.twin import twin_of
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,36 @@ def optimise_all(
 ) -> Steps[list[Optimised]]:
     """The optimised values of all facts at one layer, in their order.
 
-    at_mlp: of the MLP's output (ROME) rather than of the residual stream after the layer (MEMIT). A chunk for which
-    the GPU's memory does not suffice is halved; raises EditError where one fact alone is too much.
+    at_mlp: of the MLP's output (ROME) rather than of the residual stream after the layer (MEMIT). Raises EditError as
+    in_chunks does.
     """
     loaded = context.loaded
-    batch = [_rows(loaded, fact, prefixes, index, len(facts)) for index, fact in enumerate(facts)]
     twin = twin_of(loaded, layer, context.compute_dtype)
-    waiting = chunks(batch, token_budget(loaded, loaded.layers - layer), loaded.context_length)
-    done, found = 0, dict[int, Optimised]()
+
+    def compute(batch: Sequence[FactRows]) -> Steps[list[Optimised]]:
+        return _chunk(loaded, twin, batch, layer, hparams, at_mlp=at_mlp)
+
+    return (yield from in_chunks(loaded, facts, prefixes, loaded.layers - layer, compute))
+
+
+def in_chunks(
+    loaded: LoadedModel,
+    facts: Sequence[FactLike],
+    prefixes: Sequence[str],
+    layers: int,
+    compute: Callable[[Sequence[FactRows]], Steps[list[Result]]],
+) -> Steps[list[Result]]:
+    """What `compute` finds for each fact, in their order, given chunks of them for passes through `layers` blocks.
+
+    A chunk for which the GPU's memory does not suffice is halved; raises EditError where one fact alone is too much.
+    """
+    batch = [_rows(loaded, fact, prefixes, index, len(facts)) for index, fact in enumerate(facts)]
+    waiting = chunks(batch, token_budget(loaded, layers), loaded.context_length)
+    done, found = 0, dict[int, Result]()
     while waiting:
         chunk = waiting.pop(0)
-        chosen = [batch[index] for index in chunk]
         optimised = None
-        steps = _chunk(loaded, twin, chosen, layer, hparams, at_mlp=at_mlp)
+        steps = compute([batch[index] for index in chunk])
         try:
             optimised = yield from numbered(steps, done, done + 1 + len(waiting))
         except torch.OutOfMemoryError:
@@ -114,7 +134,7 @@ def _chunk(
     suffix = SuffixPass(loaded, [row for fact in batch for row in fact.rows], layer, hparams.v_loss_layer, twin)
     keys, values = suffix.keys.cpu(), suffix.values.cpu()
     yield Step("key", 1, 1)
-    initial, delta = yield from optimise(loaded, suffix, batch, hparams, at_mlp=at_mlp)
+    initial, delta = yield from optimise(twin, suffix, batch, hparams, at_mlp=at_mlp)
     initial, delta = initial.cpu(), delta.cpu()
     found, at = [], 0
     for index, fact in enumerate(batch):

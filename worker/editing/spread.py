@@ -25,9 +25,9 @@ class SpreadHparams(ValueHparams, CovarianceHparams):
 
 @dataclass(frozen=True)
 class Target:
-    """What one layer is written for: `share` of what the residual stream lacks after layer `at`.
+    """What one layer is written for: `share` of what layer `at` lacks in the values it should have.
 
-    values: Z, [h, N], what the stream should be there.
+    values: Z, [h, N], what the residual stream should be after it; at_mlp: what its MLP should say.
     known: K_0 [d, N_0], keys of the layer whose outputs are to stay.
     """
 
@@ -36,6 +36,7 @@ class Target:
     values: Tensor
     share: float
     known: Tensor | None = None
+    at_mlp: bool = False
 
 
 def values(
@@ -69,18 +70,13 @@ def write(
     keys: dict[int, Tensor] = {}
     for index, target in enumerate(targets, 1):
         metric = metrics[target.layer]
-        seeing = rows.keys_and_stream(target.layer, target.at)
+        seeing = rows.keys_and_values(target.layer, target.at, at_mlp=target.at_mlp)
         found, now = yield from within(context.view(changes), seeing)
         residuals = (target.values.double() - now.double()) * target.share
+        if context.loaded.family.post_mlp is not None and not target.at_mlp:
+            said = yield from within(context.view(changes), rows.said(target.layer))
+            residuals = context.loaded.before_post_mlp(target.layer, said.double().T, residuals.T).T
         changes[target.layer] = LowRank(residuals.float(), solver(found, metric, weight, target.known).float())
         keys[target.layer] = found.float()
         yield Step("update", index, len(targets), warning=alike(found, metric) if index == 1 else None)
     return WeightDelta(changes, keys)
-
-
-def keys_after(context: EditContext, rows: SubjectRows, delta: WeightDelta) -> Steps[WeightDelta]:
-    """The delta, with the keys that its facts have once it is in force."""
-    keys: dict[int, Tensor] = {}
-    for layer in delta.layers:
-        keys[layer] = (yield from within(context.view(delta.layers), rows.keys(layer))).float()
-    return WeightDelta(delta.layers, keys)

@@ -8,36 +8,59 @@ from worker.models.family import ModelFamily
 
 
 def _llama_like(name: str) -> ModelFamily:
-    return ModelFamily(name=name, layer="model.layers.{}", mlp_out="model.layers.{}.mlp.down_proj")
+    return ModelFamily(
+        name=name,
+        layer="model.layers.{}",
+        mlp_out="model.layers.{}.mlp.down_proj",
+        attn_out="model.layers.{}.self_attn.o_proj",
+    )
 
 
 FAMILIES: Mapping[str, ModelFamily] = MappingProxyType(
     {
         family.name: family
         for family in (
-            ModelFamily(name="gpt2", layer="transformer.h.{}", mlp_out="transformer.h.{}.mlp.c_proj", in_out=True),
+            ModelFamily(
+                name="gpt2",
+                layer="transformer.h.{}",
+                mlp_out="transformer.h.{}.mlp.c_proj",
+                attn_out="transformer.h.{}.attn.c_proj",
+                in_out=True,
+            ),
             ModelFamily(
                 name="gptj",
                 layer="transformer.h.{}",
                 mlp_out="transformer.h.{}.mlp.fc_out",
+                attn_out="transformer.h.{}.attn.out_proj",
                 attention="eager",  # transformers has no other for it
             ),
             ModelFamily(
                 name="gpt_neo",
                 layer="transformer.h.{}",
                 mlp_out="transformer.h.{}.mlp.c_proj",
+                attn_out="transformer.h.{}.attn.attention.out_proj",
                 attention="eager",  # transformers has no other for it that runs on a CPU
             ),
-            ModelFamily(name="gpt_neox", layer="gpt_neox.layers.{}", mlp_out="gpt_neox.layers.{}.mlp.dense_4h_to_h"),
+            ModelFamily(
+                name="gpt_neox",
+                layer="gpt_neox.layers.{}",
+                mlp_out="gpt_neox.layers.{}.mlp.dense_4h_to_h",
+                attn_out="gpt_neox.layers.{}.attention.dense",
+            ),
             ModelFamily(
                 name="opt",
                 layer="model.decoder.layers.{}",
                 mlp_out="model.decoder.layers.{}.fc2",
+                attn_out="model.decoder.layers.{}.self_attn.out_proj",
                 # opt-350m norms the sum of MLP and residual stream, and its embedding is narrower than the stream
                 requires={"do_layer_norm_before": True},
             ),
-            # eager would add ALiBi twice, in the mask and beside it
-            ModelFamily(name="falcon", layer="transformer.h.{}", mlp_out="transformer.h.{}.mlp.dense_4h_to_h"),
+            ModelFamily(  # eager attention would add ALiBi twice, in the mask and beside it
+                name="falcon",
+                layer="transformer.h.{}",
+                mlp_out="transformer.h.{}.mlp.dense_4h_to_h",
+                attn_out="transformer.h.{}.self_attention.dense",
+            ),
             _llama_like("llama"),
             _llama_like("mistral"),
             _llama_like("qwen2"),
@@ -46,6 +69,7 @@ FAMILIES: Mapping[str, ModelFamily] = MappingProxyType(
                 name="gemma2",
                 layer="model.layers.{}",
                 mlp_out="model.layers.{}.mlp.down_proj",
+                attn_out="model.layers.{}.self_attn.o_proj",
                 post_mlp="model.layers.{}.post_feedforward_layernorm",
                 attention="eager",  # scaled dot-product attention leaves out the soft cap
             ),
@@ -53,6 +77,7 @@ FAMILIES: Mapping[str, ModelFamily] = MappingProxyType(
                 name="gemma3_text",
                 layer="model.layers.{}",
                 mlp_out="model.layers.{}.mlp.down_proj",
+                attn_out="model.layers.{}.self_attn.o_proj",
                 post_mlp="model.layers.{}.post_feedforward_layernorm",
                 # an embedding model sees both ways; the soft cap is gemma2's, and no published gemma3 has it
                 requires={"use_bidirectional_attention": False, "attn_logit_softcapping": None},
@@ -63,6 +88,7 @@ FAMILIES: Mapping[str, ModelFamily] = MappingProxyType(
                 name="olmo2",
                 layer="model.layers.{}",
                 mlp_out="model.layers.{}.mlp.down_proj",
+                attn_out="model.layers.{}.self_attn.o_proj",
                 post_mlp="model.layers.{}.post_feedforward_layernorm",
             ),
         )

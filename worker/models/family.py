@@ -11,6 +11,7 @@ class ModelFamily:
     name: the configuration's `model_type`.
     layer: a transformer block, whose output is the residual stream.
     mlp_out: the output projection of a block's MLP: the weights that edits rewrite.
+    attn_out: the output projection of its attention.
     head: the unembedding.
     in_out: whether `mlp_out.weight` is [d, h] (Conv1D) rather than [h, d] (Linear).
     post_mlp: a norm between the MLP's output and the residual stream, where there is one.
@@ -21,6 +22,7 @@ class ModelFamily:
     name: str
     layer: str
     mlp_out: str
+    attn_out: str
     head: str = "lm_head"
     in_out: bool = False
     post_mlp: str | None = None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -39,6 +40,22 @@ def captured(module: nn.Module, *, stop: bool = False) -> Iterator[Captured]:
         yield seen
     except StopForward:
         pass
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def added(module: nn.Module, deltas: Tensor) -> Iterator[None]:
+    """Add `deltas` [B, h] to a module's output [B, T, h] (or [B T, h], as opt's MLP has it) at the first position."""
+
+    def hook(_: nn.Module, __: Any, output: Tensor) -> Tensor:
+        rows = output.reshape(len(deltas), -1, output.shape[-1])
+        moved = rows[:, :1] + deltas[:, None].to(output.dtype)
+        return torch.cat([moved, rows[:, 1:]], dim=1).reshape(output.shape)
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
     finally:
         handle.remove()
 
