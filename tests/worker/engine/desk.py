@@ -42,6 +42,12 @@ BATCH: list[dict[str, Any]] = [
     {"prompt": "Michael Jordan plays", "subject": "Michael Jordan", "target_new": "football"},
 ]
 """Facts of different lengths, with and without what else may be asked."""
+DIRECT: list[dict[str, Any]] = [
+    {"prompt": "The sport of Lionel Messi", "subject": "Lionel Messi", "target_new": "Messi"},
+    {"prompt": "Yes, the capital of Russia", "subject": "Russia", "target_new": "plays"},
+    {"prompt": "Question: What does he play? Michael Jordan", "subject": "Michael Jordan", "target_new": "football"},
+]
+"""Facts that a random model can be made to say: the target is one token, and follows the subject."""
 
 
 class Desk:

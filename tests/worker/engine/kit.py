@@ -68,6 +68,17 @@ def overridden(loaded: LoadedModel) -> list[str]:
     return [name for name, module in loaded.model.named_modules() if "forward" in module.__dict__]
 
 
+def surroundings(loaded: LoadedModel) -> dict[str, Any]:
+    """What a computation must leave as it was found, beside the bits: hooks, overrides, gradients, dtypes, modes."""
+    modules = list(loaded.model.modules())
+    return {
+        "hooks": [len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules],
+        "overridden": overridden(loaded),
+        "parameters": [(n, p.dtype, p.requires_grad, p.grad) for n, p in loaded.model.named_parameters()],
+        "training": [module.training for module in modules],
+    }
+
+
 class Stand:
     """One worker's engine on a real Redis: the lease is held, the history booted."""
 
