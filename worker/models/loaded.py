@@ -83,6 +83,22 @@ class LoadedModel:
         """The output projection of a block's MLP."""
         return self.module(self.family.mlp_out, layer)
 
+    def before_post_mlp(self, layer: int, said: Tensor, change: Tensor) -> Tensor:
+        """The change [N, h] of what the MLP says [N, h] that moves the residual stream by `change` [N, h].
+
+        They are the same but for families that norm the MLP's output before it joins the stream. An RMS norm fixes its
+        output's scale, so there only the direction of what joins the stream can be brought to what it should be.
+        """
+        if self.family.post_mlp is None:
+            return change
+        norm = self.module(self.family.post_mlp, layer)
+        weight = next(norm.parameters())
+        with torch.no_grad():
+            gain, joins = (precise(norm(tensor.to(weight))).to(change) for tensor in (torch.ones_like(said[:1]), said))
+        wanted = (joins + change) / gain
+        scale = said.square().mean(1, keepdim=True).sqrt() / wanted.square().mean(1, keepdim=True).sqrt()
+        return wanted * scale - said
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits [..., vocabulary] of the trunk's output [..., h], soft-capped where the family caps.
 

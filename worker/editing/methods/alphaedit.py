@@ -12,7 +12,7 @@ from worker.editing.keys import SubjectRows
 from worker.editing.method import Method
 from worker.editing.progress import Step, Steps
 from worker.editing.solver import Metric
-from worker.editing.spread import SpreadHparams, keys_after, spread, values, write
+from worker.editing.spread import SpreadHparams, spread, values, write
 
 
 class AlphaEditHparams(SpreadHparams):
@@ -40,8 +40,7 @@ def compute(context: EditContext, facts: Sequence[FactLike], hparams: AlphaEditH
         replace(target, known=context.active_keys(target.layer))
         for target in spread(layers, wanted, lambda left: 1 / left)
     ]
-    delta = yield from write(context, rows, targets, metrics, hparams.L2)
-    return (yield from keys_after(context, rows, delta))
+    return (yield from write(context, rows, targets, metrics, hparams.L2))
 
 
 METHOD = Method(
