@@ -30,8 +30,9 @@ def free_bytes(device: torch.device) -> int:
 
 def token_budget(loaded: LoadedModel, layers: int) -> int:
     """Tokens that a forward pass with gradients through `layers` blocks may hold at once; at least 1."""
-    width = loaded.mlp_out(0).weight.numel() // int(loaded.config.hidden_size)
-    a_token = layers * (STREAMS * int(loaded.config.hidden_size) + WIDE * width) * 4
+    hidden_size = int(loaded.config.hidden_size)
+    width = int(loaded.mlp_out(0).weight.numel()) // hidden_size
+    a_token = layers * (STREAMS * hidden_size + WIDE * width) * 4
     most = MOST_TOKENS.get(loaded.device.type, MOST_TOKENS["cpu"])
     return max(1, min(most, int(SHARE * free_bytes(loaded.device)) // max(1, a_token)))
 

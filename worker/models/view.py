@@ -50,7 +50,7 @@ class SeenForward:
             result: Tensor = self._compute(twin, inputs)
             return result
         if inputs.dim() < 3:  # noqa: PLR2004 - opt's MLP sees its batch flattened, [B T, d]
-            return self(inputs.unflatten(0, (len(self.tensors), -1))).flatten(0, 1)
+            return self(inputs.reshape(len(self.tensors), -1, inputs.shape[-1])).flatten(0, 1)
         if inputs.shape[0] != len(self.tensors):
             raise ValueError(f"a view of {len(self.tensors)} rows met a batch of {inputs.shape[0]}")
         parts = {key: self._compute(self._twins[key], inputs[rows]) for key, rows in self._rows_of.items()}
