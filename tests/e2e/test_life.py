@@ -117,7 +117,7 @@ def test_an_edits_life(stack: Stack) -> None:
     answer = stack.get("/generate", prompt=FACT["prompt"], before="base", after=edit["revision"], max_new_tokens=4)
     assert (
         answer["results"][0]["before"]["text"]
-        == edit["outcome"]["generations"]["before"][: len(answer["results"][0]["before"]["text"])]
+        == edit["outcome"]["generations"][0]["before"][: len(answer["results"][0]["before"]["text"])]
     )
     assert answer["results"][0]["after"]["revision"] == edit["revision"]
     rollback = stack.post("/rollback", {"to": "r0"})

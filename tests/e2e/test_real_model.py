@@ -17,7 +17,9 @@ from worker.editing.method import discover
 from worker.engine.editor import Editor
 from worker.models.loaded import LoadedModel
 from worker.models.loading import DEFAULT_MODEL, DEFAULT_WHEEL, load
+from worker.models.speed import compute_dtype
 from worker.settings import HPARAMS
+from worker.statistics.store import StatisticsStore
 
 KEPT = Path(__file__).parents[2] / ".palimpsest"
 EIFFEL: dict[str, Any] = {
@@ -50,7 +52,8 @@ def test_the_eiffel_tower_is_in_rome(redis: Redis, keys: Keys, tmp_path: Path, l
     stand = Stand(redis, keys, loaded, tmp_path)
     base = live_checksum(loaded)
     defaults = {"rome": shipped(HPARAMS, "rome", loaded.config)}
-    editor = Editor(stand.history, discover(), defaults.get, tmp_path / "statistics", None)
+    statistics = StatisticsStore(loaded, base, tmp_path / "statistics")
+    editor = Editor(stand.history, discover(), defaults.get, statistics, compute_dtype(loaded, "auto"))
     edit_id, _ = stand.edits.create(EditRequest.model_validate(EIFFEL))
     assert stand.edits.take_up(edit_id)
     finish(editor.run(edit_id, stand.edits.get(edit_id).request))
@@ -59,13 +62,15 @@ def test_the_eiffel_tower_is_in_rome(redis: Redis, keys: Keys, tmp_path: Path, l
     edit = stand.edits.get(edit_id)
     assert edit.status is EditStatus.APPLIED
     assert edit.outcome is not None
+    assert edit.outcome.metrics is not None
     before, after = edit.outcome.metrics.before, edit.outcome.metrics.after
     assert after.rewrite.target_new.rank == 1
     assert before.rewrite.target_new.probability < 0.1
     assert after.rewrite.target_new.probability > 0.5
     assert (after.summary.ES, after.summary.PS, after.summary.NS) == (1, 1, 1)
-    assert edit.outcome.generations.before.startswith(" Paris")
-    assert edit.outcome.generations.after.startswith(" Rome")
+    (shown,) = edit.outcome.generations
+    assert shown.before.startswith(" Paris")
+    assert shown.after.startswith(" Rome")
     assert live_checksum(loaded) != base
     assert stand.history.rollback(0).checksum == live_checksum(loaded) == base
     assert _next_word(loaded, EIFFEL["prompt"]) == " Paris"

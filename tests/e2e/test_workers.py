@@ -58,11 +58,13 @@ def test_the_main_job(place: Place) -> None:
     revision, outcome = states[-1].revision, states[-1].outcome
     assert revision == base.revision + 1
     assert outcome is not None
+    assert outcome.metrics is not None
     assert outcome.metrics.after.rewrite.target_new.probability > outcome.metrics.before.rewrite.target_new.probability
     compared = _compare(place)
     assert (compared.before.revision, compared.after.revision) == (0, revision)
-    assert outcome.generations.before.startswith(compared.before.text)
-    assert outcome.generations.after.startswith(compared.after.text)
+    (shown,) = outcome.generations
+    assert shown.before.startswith(compared.before.text)
+    assert shown.after.startswith(compared.after.text)
     assert compared.before.tokens != compared.after.tokens
     assert _compare(place, after=f"r{revision}").after == compared.after
     assert _compare(place, before=f"r{base.revision}").before.tokens == compared.before.tokens
