@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.driving import finish, finish_noting
-from worker.editing.progress import Step, Steps, timed, within
+from worker.editing.progress import Step, Steps, numbered, timed, within
 
 
 class Noted:
@@ -109,6 +109,33 @@ def test_seconds_are_counted_by_phase_and_without_the_pauses() -> None:
     assert 0.01 <= timings["key"] < 0.3
     assert 1.02 <= timings["value"] < 1.3
     assert 0.01 <= timings["update"] < 0.3
+
+
+def test_computations_alike_are_counted_together() -> None:
+    """Two of them, of three steps each; what has no count has none afterwards."""
+
+    def computing(closed: list[bool]) -> Steps[str]:
+        try:
+            for step in (1, 2, 3):
+                yield Step("value", step, 3, loss=0.5)
+            yield Step("update")
+        finally:
+            closed.append(True)
+        return "result"
+
+    closed = list[bool]()
+    told: list[Step] = []
+    for done in range(2):
+        result, steps = finish_noting(numbered(computing(closed), done, 2))
+        assert result == "result"
+        told += steps
+    assert [(step.step, step.steps) for step in told if step.phase == "value"] == [(at, 6) for at in range(1, 7)]
+    assert [(step.step, step.steps) for step in told if step.phase == "update"] == [(0, 0), (0, 0)]
+    assert all(step.loss == 0.5 for step in told if step.phase == "value")
+    left = numbered(computing(closed), 0, 2)
+    next(left)
+    left.close()
+    assert closed == [True] * 3
 
 
 def test_driving_notes_every_step() -> None:

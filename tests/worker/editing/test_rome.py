@@ -1,4 +1,4 @@
-"""ROME computes what the paper's loop computes, and keeps the promises that every method makes."""
+"""ROME computes what the paper's loop computes, for any subject; test_contract holds it to a method's promises."""
 
 import threading
 from collections.abc import Iterator
@@ -7,20 +7,18 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from benchmarks.plain import plain_rome
 from service.contracts.edits import Fact
 from tests.driving import context_of, finish, finish_noting
 from tests.families import CONFIGS, LAYERS, tiny_model
-from worker.editing.delta import WeightDelta
+from tests.worker.editing.kit import low_rank
 from worker.editing.methods.rome import compute
 from worker.editing.rank_one import RankOneHparams
 from worker.engine.resident import Resident
 from worker.engine.state import State
 from worker.errors import EditError
 from worker.evaluation.metrics import measure
-from worker.models.loaded import LoadedModel
 
 FACT = Fact(prompt="Yes, Lionel Messi plays", subject="Lionel Messi", target_new="basketball", target_true="football")
 PREFIXES = ("", "The city. ", "Question: What sport, in Paris? ")
@@ -40,20 +38,6 @@ def _hparams(**changes: Any) -> RankOneHparams:
     return RankOneHparams.model_validate({**VALUES, **changes})
 
 
-def _bits(loaded: LoadedModel) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
-
-
-def _assert_untouched(loaded: LoadedModel, before: dict[str, Tensor]) -> None:
-    after = loaded.model.state_dict()
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in loaded.model.parameters())
-    for module in loaded.model.modules():
-        assert not module._forward_hooks
-        assert not module._forward_pre_hooks
-        assert "forward" not in module.__dict__
-
-
 @pytest.mark.parametrize("family", CONFIGS)
 def test_equals_the_papers_loop(family: str) -> None:
     # transformers' gemma2 gives NaN in float64
@@ -66,42 +50,12 @@ def test_equals_the_papers_loop(family: str) -> None:
     assert (delta.dense() - expected).norm() / expected.norm() < 1e-4
 
 
-@pytest.mark.parametrize("family", CONFIGS)
-def test_compute_leaves_the_model_as_it_was(family: str) -> None:
-    loaded = tiny_model(family)
-    before = _bits(loaded)
-    delta, steps = finish_noting(compute(context_of(loaded), [FACT], _hparams()))
-    _assert_untouched(loaded, before)
+def test_every_step_of_the_value_optimisation_is_told() -> None:
+    delta, steps = finish_noting(compute(context_of(tiny_model("gptj")), [FACT], _hparams()))
     assert set(delta.layers) == {1}
-    assert delta.is_finite()
     values = [step for step in steps if step.phase == "value"]
     assert [step.step for step in values] == list(range(1, len(values) + 1))
     assert all(step.steps == 12 and step.loss is not None for step in values)
-
-
-@pytest.mark.parametrize("stop_after", [1, 2, 5])
-def test_an_abandoned_computation_leaves_nothing(stop_after: int) -> None:
-    loaded = tiny_model("llama")
-    before = _bits(loaded)
-    steps = compute(context_of(loaded), [FACT], _hparams())
-    for _ in range(stop_after):
-        next(steps)
-    steps.close()
-    _assert_untouched(loaded, before)
-
-
-def test_a_failing_computation_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded = tiny_model("llama")
-    before = _bits(loaded)
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("out of luck")
-
-    monkeypatch.setattr(loaded.model.model.norm, "forward", fail)
-    with pytest.raises(RuntimeError, match="out of luck"):
-        finish(compute(context_of(loaded), [FACT], _hparams()))
-    monkeypatch.undo()
-    _assert_untouched(loaded, before)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -118,7 +72,7 @@ def test_the_new_weights_say_the_value_at_the_key() -> None:
     """(W + dW) k = v*: with one template the optimised value comes out exactly (ROME, equation 2)."""
     loaded = tiny_model("gpt2")
     hparams = _hparams(context_templates=[""])
-    delta = finish(compute(context_of(loaded), [FACT], hparams)).layers[1]
+    delta = low_rank(finish(compute(context_of(loaded), [FACT], hparams)), 1)
     plain = plain_rome(loaded, FACT, [""], hparams)
     key = plain.left * (1 / delta.solver[:, 0].norm())
     assert torch.allclose(delta.dense() @ key, plain.right * torch.dot(key, plain.left), rtol=1e-3, atol=1e-4)
@@ -128,19 +82,13 @@ def test_covariance_turns_the_direction() -> None:
     loaded = tiny_model("llama")
     root = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
     covariance = root @ root.T / 64 + 0.1 * torch.eye(64)
-    without = finish(compute(context_of(loaded), [FACT], _hparams())).layers[1]
+    without = low_rank(finish(compute(context_of(loaded), [FACT], _hparams())), 1)
     hparams = _hparams(mom2_adjustment=True)
-    adjusted = finish(compute(context_of(loaded, {1: covariance}), [FACT], hparams)).layers[1]
+    adjusted = low_rank(finish(compute(context_of(loaded, {1: covariance}), [FACT], hparams)), 1)
     key = without.solver[:, 0]
     expected = torch.linalg.solve(covariance.double(), key.double())
     expected = (expected / expected.norm()).float()
     assert torch.allclose(adjusted.solver[:, 0], expected, rtol=1e-4, atol=1e-6)
-
-
-def test_same_inputs_same_delta() -> None:
-    first, second = (finish(compute(context_of(tiny_model("qwen2")), [FACT], _hparams())).layers[1] for _ in range(2))
-    assert torch.equal(first.residuals, second.residuals)
-    assert torch.equal(first.solver, second.solver)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +144,7 @@ def no_stray_threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("no_stray_threads")
 def test_delta_is_low_rank_and_on_the_cpu() -> None:
-    delta: WeightDelta = finish(compute(context_of(tiny_model("phi3")), [FACT], _hparams()))
-    assert delta.layers[1].residuals.shape == (32, 1)
-    assert delta.layers[1].solver.shape == (64, 1)
-    assert delta.layers[1].solver.device.type == "cpu"
+    delta = low_rank(finish(compute(context_of(tiny_model("phi3")), [FACT], _hparams())), 1)
+    assert delta.residuals.shape == (32, 1)
+    assert delta.solver.shape == (64, 1)
+    assert delta.solver.device.type == "cpu"
