@@ -4,8 +4,9 @@
         [--set NAME=VALUE] [--corpus TEXT] [--json]
 
 FILE is CounterFact in its original schema. Each edit of --batch facts is made on those before it. After every --every
-facts the first and the last 50 written so far are scored, and the perplexity of --text is taken. `ratio` is the last
-perplexity over the base's. benchmarks/curves.py draws what several runs print.
+facts the first and the last 50 written so far are scored, with their paraphrases and three neighbours each, and the
+perplexity of --text is taken; at the end the prompts of all are scored. `ratio` is the last perplexity over the
+base's. benchmarks/curves.py draws what several runs print.
 """
 
 import argparse
@@ -62,6 +63,7 @@ def main() -> None:
         "facts": len(facts),
         "seconds_per_fact": spent / len(facts),
         "hparams": changes(arguments),
+        "all": _scores(bench, [_bare(fact) for fact in facts], state),
         "points": points,
     }
     print(json.dumps(result))
@@ -84,13 +86,19 @@ def _few(fact: Fact) -> Fact:
     return fact.model_copy(update={"neighborhood": fact.neighborhood[:NEIGHBOURS]})
 
 
+def _bare(fact: Fact) -> Fact:
+    return fact.model_copy(update={"paraphrases": (), "neighborhood": ()})
+
+
+def _scores(bench: Bench, facts: Sequence[Fact], state: State) -> dict[str, float | None]:
+    summary = summaries([fact_scores(metrics) for metrics in bench.measured(facts, state)]).after
+    return {key: getattr(summary, key) for key in ("ES", "PS", "NS", "EA", "neighborhood_acc")}
+
+
 def _point(bench: Bench, done: Sequence[Fact], state: State, text: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"facts": len(done), "perplexity": perplexity(bench, state, text)}
     groups = {"early": done[:GROUP], "late": done[-GROUP:]} if done else {}
-    for name, facts in groups.items():
-        summary = summaries([fact_scores(metrics) for metrics in bench.measured(facts, state)]).after
-        found[name] = {key: getattr(summary, key) for key in ("ES", "PS", "NS", "EA", "neighborhood_acc")}
-    return found
+    return found | {name: _scores(bench, facts, state) for name, facts in groups.items()}
 
 
 def _arguments() -> argparse.Namespace:
