@@ -4,11 +4,10 @@ import argparse
 import json
 import logging
 import random
-import statistics
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import yaml
@@ -29,6 +28,8 @@ from worker.models.loading import load
 from worker.models.speed import compute_dtype
 from worker.settings import HPARAMS
 from worker.statistics.store import StatisticsStore
+
+Drawn = TypeVar("Drawn")
 
 
 class Bench:
@@ -175,8 +176,10 @@ def gflops(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu
     return 2 * size**3 / best / 1e9
 
 
-def interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float]:
-    """The bootstrapped 95 % interval of a mean."""
+def interval(
+    values: Sequence[Drawn], mean: Callable[[Sequence[Drawn]], float], draws: int = 1000
+) -> tuple[float, float]:
+    """The bootstrapped 95 % interval of what `mean` makes of the values."""
     chance = random.Random(0)  # noqa: S311 - a bootstrap, not a secret
-    means = sorted(statistics.mean(chance.choices(values, k=len(values))) for _ in range(draws))
+    means = sorted(mean(chance.choices(values, k=len(values))) for _ in range(draws))
     return means[int(0.025 * draws)], means[int(0.975 * draws)]

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.bench import Bench, changes, chosen, counterfact, interval, method_options, parser
 from service.contracts.edits import Fact
-from service.contracts.scores import Metrics, Summary
+from service.contracts.scores import FactScores, Metrics, Summary
 from worker.editing.delta import joined
 from worker.editing.method import Method, discover
 from worker.engine.state import State
@@ -88,9 +88,13 @@ def _report(results: Sequence[Metrics], spent: float, arguments: argparse.Namesp
 
 
 def _score(name: str, results: Sequence[Metrics], before: Summary, after: Summary) -> dict[str, Any]:
-    """A mean before and after, and its interval; S is of the means, its interval that of the facts' own S."""
-    single = [float(getattr(metrics.after.summary, name) or 0) for metrics in results]
-    return {"before": getattr(before, name), "after": getattr(after, name), "ci95": interval(single)}
+    """A mean before and after, and its interval: facts are drawn anew, and S is of the means of those drawn."""
+    scores = [fact_scores(metrics) for metrics in results]
+
+    def mean(drawn: Sequence[FactScores]) -> float:
+        return float(getattr(summaries(drawn).after, name) or 0.0)
+
+    return {"before": getattr(before, name), "after": getattr(after, name), "ci95": interval(scores, mean)}
 
 
 def _arguments() -> argparse.Namespace:
