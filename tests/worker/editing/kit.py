@@ -1,6 +1,6 @@
 """Facts, hyperparameters and measurements for trying methods on tiny models."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -29,13 +29,13 @@ FACTS = (
 """Prompts of different lengths that end with their subjects, so that even random weights can be made to say more."""
 
 VALUES: Mapping[str, Any] = {
-    "v_num_grad_steps": 4,
+    "v_num_grad_steps": 3,
     "v_lr": 0.5,
     "v_loss_layer": LAYERS - 1,
     "v_weight_decay": 1e-3,
     "clamp_norm_factor": 4,
     "kl_factor": 0.0625,
-    "context_template_length_params": [[3, 1], [4, 1]],
+    "context_template_length_params": [[3, 1]],
 }
 TUNING: Mapping[str, Any] = {"layers": [1], "num_steps": 6, "lr": 5e-3}
 
@@ -164,8 +164,3 @@ def counted(loaded: LoadedModel, *, fail_at: int = 0) -> Iterator[Calls]:
         yield calls
     finally:
         handle.remove()
-
-
-def places(of: int) -> Sequence[int]:
-    """The first, the middle and the last of 1 to `of`."""
-    return sorted({1, (of + 1) // 2, of})
