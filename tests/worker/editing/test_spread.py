@@ -124,7 +124,7 @@ def test_alphaedit_keeps_what_active_edits_say() -> None:
     """Their keys are known: with them the change hardly moves what the layer says to them, without them it does."""
     loaded = tiny_model("gpt2")
     method = discover()["alphaedit"]
-    hparams = method.hparams.model_validate({**HPARAMS["alphaedit"], **BARE, "L2": 1e-4})
+    hparams: Any = method.hparams.model_validate({**HPARAMS["alphaedit"], **BARE, "L2": 1e-4})
     first = finish(method.compute(context(loaded), FACTS[:2], hparams))
     free = finish(method.compute(context(loaded), FACTS[2:], hparams))
     held = finish(method.compute(context(loaded, active_keys=first.keys), FACTS[2:], hparams))
