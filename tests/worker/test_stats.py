@@ -66,7 +66,7 @@ def main(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 def _command(model: Path, data: Path, *arguments: str) -> dict[str, Any]:
     program = "import sys; from service.cli import main; sys.argv[0] = 'palimpsest'; main()"
     where = ["--model", str(model), "--data-dir", str(data)]
-    env = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    env = {name: value for name, value in os.environ.items() if name != "REDIS_URL"} | {"OMP_NUM_THREADS": "1"}
     return {"args": [sys.executable, "-c", program, "stats", *where, *arguments], "cwd": ROOT, "env": env, "text": True}
 
 

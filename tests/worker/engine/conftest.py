@@ -27,3 +27,9 @@ def open_desk(redis: Redis, keys: Keys, tmp_path: Path) -> Callable[..., Desk]:
         return Desk(Stand(redis, keys, tiny_model(family, dtype), tmp_path), tmp_path, corpus)
 
     return open_one
+
+
+@pytest.fixture
+def desk(open_desk: Callable[..., Desk]) -> Desk:
+    """A desk with a tiny llama, to which nothing has happened."""
+    return open_desk()

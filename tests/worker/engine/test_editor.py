@@ -25,11 +25,6 @@ from worker.errors import EditError
 JUDGED = {"target_true": "football", "paraphrases": ["The sport of Lionel Messi is"], "neighborhood": ["The city of"]}
 
 
-@pytest.fixture
-def desk(open_desk: Callable[..., Desk]) -> Desk:
-    return open_desk()
-
-
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_an_edit_says_what_it_did(open_desk: Callable[..., Desk], family: str) -> None:
     desk = open_desk(family)

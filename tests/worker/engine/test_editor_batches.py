@@ -34,11 +34,6 @@ THOROUGH = {"v_num_grad_steps": 30, "v_lr": 0.2, "context_templates": [""]}
 """Steps enough to write what can be written."""
 
 
-@pytest.fixture
-def desk(open_desk: Open) -> Desk:
-    return open_desk()
-
-
 def _outcome(edit: Edit) -> Outcome:
     assert edit.status is EditStatus.APPLIED
     assert edit.outcome is not None
@@ -261,17 +256,22 @@ def test_a_batch_that_diverges_is_refused_as_a_whole(open_desk: Open, method: st
 def test_a_head_that_moves_in_mid_batch_is_edited_instead(desk: Desk, method: str, phase: str) -> None:
     desk.stand.commit(random_delta(desk.stand.loaded, 2))
     edit, steps = desk.begin(method=method, facts=BATCH)
+    seen = list[Step]()
     for step in steps:
+        seen.append(step)
         if step.phase == phase and step.step == step.steps:
             break
     moved = desk.stand.history.rollback(0)
+    begun = next(step for step in seen if step.phase not in ("templates", "statistics"))
+    again = next(steps)
+    assert (again.phase, again.step) == (begun.phase, begun.step), "not one step more on the old head"
     revision = finish(steps)
     assert (revision.revision, revision.parent) == (moved.revision + 1, moved.revision)
     assert revision.active == (edit.id,)
     assert revision.checksum == live_checksum(desk.stand.loaded)
     desk.stand.history.rollback(0)
-    again = desk.run(method=method, facts=BATCH)
-    assert desk.stand.ledger.revision(again.revision or 0).checksum == revision.checksum
+    alone = desk.run(method=method, facts=BATCH)
+    assert desk.stand.ledger.revision(alone.revision or 0).checksum == revision.checksum
 
 
 @pytest.mark.parametrize("method", ["rome", "memit"])
@@ -295,4 +295,3 @@ def test_values_may_be_computed_in_another_dtype(open_desk: Open, method: str) -
 def test_defaults_are_those_of_the_method(desk: Desk) -> None:
     assert _outcome(desk.run(method="memit", facts=BATCH[:2])).hparams["layers"] == list(MEMIT["layers"])
     assert _outcome(desk.run(facts=BATCH[:2])).hparams["layers"] == list(DEFAULTS["layers"])
-    assert isinstance(next(desk.begin(facts=BATCH)[1]), Step)

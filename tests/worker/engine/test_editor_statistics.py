@@ -12,11 +12,6 @@ from tests.worker.engine.kit import random_delta
 ADJUSTED = {"mom2_adjustment": True, "mom2_n_tokens": 3000}
 
 
-@pytest.fixture
-def desk(open_desk: Callable[..., Desk]) -> Desk:
-    return open_desk()
-
-
 def _computed(desk: Desk) -> list[Path]:
     return sorted(desk.statistics.glob("*.npz"))
 
