@@ -113,6 +113,18 @@ def test_blue_writes_the_first_and_the_last_layer_each_for_its_own_values() -> N
         torch.testing.assert_close(low_rank(delta, layer).residuals, lacking, rtol=1e-4, atol=1e-5)
 
 
+def test_emmet_is_memit_at_one_layer() -> None:
+    """With lambda = w eps for several facts; a single fact has no ridge, so that the constraint holds exactly."""
+    loaded = tiny_model("gpt2")
+    weights = {"mom2_update_weight": 5.0, "emmet_lambda": 0.3}
+    several, _ = _computed(loaded, "emmet", 3, **weights)
+    memit, _ = _computed(loaded, "memit", 3, layers=[1], mom2_update_weight=1.5)
+    torch.testing.assert_close(several.layers[1].dense(), memit.layers[1].dense(), rtol=1e-5, atol=1e-7)
+    one, hparams = _computed(loaded, "emmet", 1, **weights)
+    missed = _missed(_said(loaded, one, 1, 1), _wanted(loaded, hparams, 1, 1), _said(loaded, WeightDelta({}), 1, 1))
+    assert missed < 1e-4
+
+
 def test_targets_share_what_is_left() -> None:
     values = torch.zeros(4, 2)
     targets = spread([3, 4, 6], values, lambda left: 1 / left)
