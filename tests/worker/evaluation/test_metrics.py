@@ -278,6 +278,7 @@ def test_rows_with_the_same_tokens_run_once() -> None:
     facts = [FULL, NEW_ALONE, BARE, *OTHERS]
     finish(measure(loaded, facts, _sides_view(resident, weights)))
     rows = [row for batch in ran for row in batch]
+
     def tokens(text: str) -> list[int]:
         found: list[int] = loaded.tokenizer(text)["input_ids"]
         return found
