@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from worker.models.attention import use_prefix_attention
 from worker.models.loaded import LoadedModel
 from worker.models.view import SeenForward, seen_weight
 
@@ -19,7 +20,7 @@ def twin_of(loaded: LoadedModel, above: int, dtype: torch.dtype | None) -> Loade
     """
     if dtype in (None, loaded.dtype) or above == loaded.layers - 1:
         return loaded
-    memo: dict[int, Any] = {id(item): item for item in (loaded.config, *loaded.model.buffers())}
+    memo: dict[int, Any] = {id(buffer): buffer for buffer in loaded.model.buffers()}
     below = [loaded.module(loaded.family.layer, layer) for layer in range(above + 1)]
     memo |= {id(parameter): parameter for module in below for parameter in module.parameters()}
     embeddings, head = loaded.model.get_input_embeddings(), loaded.model.get_submodule(loaded.family.head)
@@ -36,4 +37,6 @@ def twin_of(loaded: LoadedModel, above: int, dtype: torch.dtype | None) -> Loade
     for module in model.modules():
         if "forward" in module.__dict__ and module.__dict__["forward"] is None:
             del module.__dict__["forward"]
+    if loaded.device.type == "cpu" and loaded.family.attention == "sdpa" and dtype is not torch.float32:
+        use_prefix_attention(model)
     return replace(loaded, model=model)
