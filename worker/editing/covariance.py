@@ -25,17 +25,20 @@ class Covariance:
         return int(self.matrix.shape[0])
 
     @cached_property
-    def inverse(self) -> Tensor:
-        """C^-1, [d, d] float64, by Cholesky.
+    def factor(self) -> Tensor:
+        """L, [d, d] float64, lower triangular, with L L^T = C.
 
         A C that is not positive definite, as one of too few tokens, gets the smallest ridge that helps: 1e-8 of its
-        mean eigenvalue, or ten times as much, and so on; `warning` says so then.
+        mean eigenvalue, or ten times as much, and so on; `warning` says so then. Of fewer than d tokens C is singular,
+        even where rounding hides it.
         """
         matrix = self.matrix.double()
+        factor: Tensor
         factor, failed = torch.linalg.cholesky_ex(matrix)
+        singular = bool(failed) or self.count < self.size
         mean = matrix.diagonal().mean()
         for power in range(-8, 1):
-            if not bool(failed):
+            if not singular:
                 break
             self.warning = (
                 f"The key statistics of {self.count} tokens in {self.size} dimensions are not positive definite; "
@@ -43,17 +46,20 @@ class Covariance:
             )
             ridge = 10.0**power * mean * torch.eye(self.size, dtype=torch.float64)
             factor, failed = torch.linalg.cholesky_ex(matrix + ridge)
-        return torch.cholesky_inverse(factor)
+            singular = bool(failed)
+        return factor
 
     def factored(self) -> Steps["Covariance"]:
-        """This, with its inverse computed: a step of its own, since it is O(d^3)."""
-        assert self.inverse is not None  # noqa: S101 - computes it
+        """This, with its factor computed: a step of its own, since it is O(d^3)."""
+        assert self.factor is not None  # noqa: S101 - computes it
         yield Step("factor", 1, 1, warning=self.warning)
         return self
 
     def solve(self, keys: Tensor) -> Tensor:
         """C^-1 K, [d, N] float64, for keys [d, N]: O(d^2 N)."""
-        return self.inverse @ keys.double()
+        half = torch.linalg.solve_triangular(self.factor, keys.double(), upper=False)
+        solved: Tensor = torch.linalg.solve_triangular(self.factor.mT, half, upper=True)
+        return solved
 
     @cached_property
     def _spectrum(self) -> tuple[Tensor, Tensor]:

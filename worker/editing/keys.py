@@ -7,10 +7,13 @@ from torch import Tensor, nn
 
 from worker.editing.context import FactLike
 from worker.editing.progress import Step, Steps
-from worker.models.alike import at_last_tokens
+from worker.models.alike import at_last_tokens, common_start
 from worker.models.loaded import LoadedModel
 from worker.models.memory import MOST_TOKENS, token_budget
 from worker.models.positions import Row, subject_row
+
+FEW, LONGER = 16, 1.4
+"""Rows that share a chunk whatever their lengths; beyond, how many times as long as the shortest one may be."""
 
 
 class SubjectRows:
@@ -58,13 +61,20 @@ class SubjectRows:
         return torch.cat(keys)[back], torch.cat(values)[back]
 
     def _chunks(self, rows: Sequence[Row]) -> Iterator[list[Row]]:
-        # Without gradients a token holds next to nothing, so only the time of one step bounds a chunk.
+        """Rows, shortest first, that are worth one step; what is not common to all of them is of alike length.
+
+        Without gradients a token holds next to nothing, so only the time of one step bounds a chunk.
+        """
         loaded = self._loaded
         most = 4 * MOST_TOKENS.get(loaded.device.type, MOST_TOKENS["cpu"])
         tokens = min(most, loaded.layers * token_budget(loaded, loaded.layers))
+        common = common_start(rows)
         chunk: list[Row] = []
         for row in rows:
-            if chunk and (len(chunk) + 1) * len(row.ids) > tokens:
+            own = len(row.ids) - common
+            if chunk and (
+                (len(chunk) + 1) * own > tokens or (len(chunk) >= FEW and own > LONGER * (len(chunk[0].ids) - common))
+            ):
                 yield chunk
                 chunk = []
             chunk.append(row)

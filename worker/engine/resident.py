@@ -60,7 +60,8 @@ class Resident:
         """Make `weights` the model's own, and every other parameter the base's."""
         with torch.no_grad():
             for name in {*self._installed, *weights}:
-                self._parameter(name).data = weights[name] if name in weights else self._base_of(name)
+                base = self._base_of(name)  # taken, whoever cast these weights, before anything else is put there
+                self._parameter(name).data = weights.get(name, base)
         self._installed = dict(weights)
         self.revision = revision
 

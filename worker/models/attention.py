@@ -1,7 +1,7 @@
 """Attention of a few new positions over a long prefix that needs no gradient: for CPUs in less than float32.
 
-There torch's fused attention takes ten times as long backward as it should, and its plain one copies keys and values for
-every query head and computes gradients for the prefix that nobody wants.
+There torch's fused attention takes ten times as long backward as it should, and its plain one copies keys and values
+for every query head and computes gradients for the prefix that nobody wants.
 """
 
 from typing import Any

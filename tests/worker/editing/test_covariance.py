@@ -68,7 +68,7 @@ def test_factoring_happens_once_and_is_a_step() -> None:
     covariance = _of_tokens(0, 6, 60)
     _, steps = finish_noting(covariance.factored())
     assert [(step.phase, step.step, step.steps, step.warning) for step in steps] == [("factor", 1, 1, None)]
-    assert covariance.inverse is covariance.inverse
+    assert covariance.factor is covariance.factor
 
 
 @given(SEEDS, st.integers(2, 20), st.data())

@@ -57,7 +57,7 @@ def test_the_direction_is_a_unit_vector_along_the_solution(seed: int, size: int)
     u = direction(key, covariance)
     solved = torch.linalg.solve(covariance.matrix, key)
     _close(u, solved / solved.norm())
-    _close(direction(key, Covariance(torch.eye(size), 1)), direction(key, Identity()))
+    _close(direction(key, Covariance(torch.eye(size), size)), direction(key, Identity()))
     _close(direction(key, Covariance(1e4 * covariance.matrix, 1)), u)
 
 

@@ -162,9 +162,9 @@ class TestMemory:
 
     def test_a_factorization_is_kept(self, loaded: LoadedModel, tmp_path: Path) -> None:
         store = _store(loaded, tmp_path)
-        inverse = finish(store.covariances([1], SELF))[1].inverse
+        factor = finish(store.covariances([1], SELF))[1].factor
         finish(store.covariances([2], SELF))
-        assert finish(store.covariances([1], SELF))[1].inverse is inverse
+        assert finish(store.covariances([1], SELF))[1].factor is factor
 
     def test_what_was_not_asked_for_longest_goes(self, loaded: LoadedModel, tmp_path: Path) -> None:
         size = 64 * 64 * 4
