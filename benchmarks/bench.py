@@ -176,6 +176,15 @@ def gflops(dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu
     return 2 * size**3 / best / 1e9
 
 
+def report(result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print a benchmark's figures, a line each or as one JSON object."""
+    if as_json:
+        print(json.dumps(result))
+        return
+    for name, value in result.items():
+        print(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}")
+
+
 def interval(
     values: Sequence[Drawn], mean: Callable[[Sequence[Drawn]], float], draws: int = 1000
 ) -> tuple[float, float]:

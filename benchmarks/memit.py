@@ -6,14 +6,13 @@ FILE is CounterFact in its original schema; the plain loop writes the first --pl
 Key statistics are computed before the clock starts.
 """
 
-import json
 import resource
 from collections import Counter
 from pathlib import Path
 
 import torch
 
-from benchmarks.bench import Bench, changes, counterfact, finish, gflops, method_options, parser, seconds
+from benchmarks.bench import Bench, changes, counterfact, finish, gflops, method_options, parser, report, seconds
 from benchmarks.plain import plain_memit
 from worker.editing.method import discover
 from worker.engine.notes import Notes
@@ -63,11 +62,7 @@ def main() -> None:
         "bfloat16_gflops": gflops(torch.bfloat16, bench.loaded.device),
         "threads": torch.get_num_threads(),
     }
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name}: {value:.3f}" if isinstance(value, float) else f"{name}: {value}")
+    report(result, as_json=arguments.json)
 
 
 if __name__ == "__main__":

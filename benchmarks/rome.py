@@ -3,13 +3,12 @@
 python -m benchmarks.rome [--data-dir .palimpsest] [--model smollm2-135m] [--repeat 3] [--json]
 """
 
-import json
 import statistics
 from typing import Any
 
 import torch
 
-from benchmarks.bench import Bench, gflops, parser, seconds
+from benchmarks.bench import Bench, gflops, parser, report, seconds
 from benchmarks.plain import plain_rome
 from service.contracts.edits import Fact
 from worker.editing.method import discover
@@ -55,11 +54,7 @@ def main() -> None:
         "bfloat16_gflops": gflops(torch.bfloat16, bench.loaded.device),
         "threads": torch.get_num_threads(),
     }
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name}: {value:.3f}" if isinstance(value, float) else f"{name}: {value}")
+    report(result, as_json=arguments.json)
 
 
 def _steps(bench: Bench, hparams: Any) -> int:

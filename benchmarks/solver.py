@@ -4,11 +4,10 @@ python -m benchmarks.solver [--d 6400] [--n 100] [--batches 10] [--json]
 """
 
 import argparse
-import json
 
 import torch
 
-from benchmarks.bench import seconds
+from benchmarks.bench import report, seconds
 from worker.editing.covariance import Covariance
 from worker.editing.solver import solver
 
@@ -48,11 +47,7 @@ def main() -> None:
         "batches": arguments.batches,
         "threads": torch.get_num_threads(),
     }
-    if arguments.json:
-        print(json.dumps(result))
-        return
-    for name, value in result.items():
-        print(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}")
+    report(result, as_json=arguments.json)
 
 
 def _arguments() -> argparse.Namespace:

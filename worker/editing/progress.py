@@ -57,8 +57,8 @@ def timed(steps: Steps[Result], timings: dict[str, float], last: str) -> Steps[R
         steps.close()
 
 
-def numbered(steps: Steps[Result], done: int, of: int) -> Steps[Result]:
-    """Drive `steps`, one of `of` computations alike of which `done` are over, counting its steps among those of all."""
+def mapped(steps: Steps[Result], each: Callable[[Step], Step]) -> Steps[Result]:
+    """Drive `steps`, yielding what `each` makes of every step."""
     try:
         while True:
             try:
@@ -66,6 +66,11 @@ def numbered(steps: Steps[Result], done: int, of: int) -> Steps[Result]:
             except StopIteration as end:
                 result: Result = end.value
                 return result
-            yield replace(step, step=done * step.steps + step.step, steps=of * step.steps)
+            yield each(step)
     finally:
         steps.close()
+
+
+def numbered(steps: Steps[Result], done: int, of: int) -> Steps[Result]:
+    """Drive `steps`, one of `of` computations alike of which `done` are over, counting its steps among those of all."""
+    return mapped(steps, lambda step: replace(step, step=done * step.steps + step.step, steps=of * step.steps))

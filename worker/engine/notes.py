@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from worker.editing.progress import Steps, timed
+from worker.editing.progress import Step, Steps, mapped, timed
 
 Result = TypeVar("Result")
 
@@ -17,16 +17,9 @@ class Notes:
 
     def taken(self, steps: Steps[Result], last: str) -> Steps[Result]:
         """Drive `steps` and take notes; the seconds after the last step count as phase `last`."""
-        steps = timed(steps, self.seconds, last)
-        try:
-            while True:
-                try:
-                    step = next(steps)
-                except StopIteration as end:
-                    result: Result = end.value
-                    return result
-                if step.warning is not None and step.warning not in self.warnings:
-                    self.warnings.append(step.warning)
-                yield step
-        finally:
-            steps.close()
+        return mapped(timed(steps, self.seconds, last), self._noted)
+
+    def _noted(self, step: Step) -> Step:
+        if step.warning is not None and step.warning not in self.warnings:
+            self.warnings.append(step.warning)
+        return step
