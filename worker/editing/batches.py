@@ -21,6 +21,10 @@ from worker.models.twin import twin_of
 Result = TypeVar("Result")
 
 
+WORTH = 0.25
+"""How full a chunk is worth a step of its own, rather than to be padded for longer facts."""
+
+
 @dataclass(frozen=True)
 class Optimised:
     """One fact's outcome: the value [h] it starts from and the delta [h] that is to be added to it.
@@ -99,18 +103,21 @@ def in_chunks(
 def chunks(batch: Sequence[FactRows], tokens: int, context: int) -> list[list[int]]:
     """Indices of the facts, those of alike length together, in chunks of at most `tokens` positions (or one fact).
 
+    A chunk that is WORTH a step is not padded for the sake of a longer fact.
     context: what a padded row may be long; the longest prefix and the longest suffix may be different facts'.
     """
     order = sorted(range(len(batch)), key=lambda index: (batch[index].width, batch[index].column))
     found: list[list[int]] = []
-    rows = column = 0
+    rows = column = width = 0
     for index in order:
         fact = batch[index]
+        enough = fact.width > width and rows * width >= WORTH * tokens
         rows += len(fact.rows)
         column = max(column, fact.column)
-        if not found or rows * fact.width > tokens or column + fact.width > context:
+        if not found or enough or rows * fact.width > tokens or column + fact.width > context:
             found.append([])
             rows, column = len(fact.rows), fact.column
+        width = fact.width
         found[-1].append(index)
     return found
 
