@@ -8,6 +8,8 @@ from typing import Any
 import httpx
 import pytest
 from redis import Redis
+from rq import Queue
+from rq.serializers import JSONSerializer
 
 from service.keys import Keys
 from service.server import make_server
@@ -69,3 +71,11 @@ def contents(valkey_url: str) -> Iterator[Callable[[], dict[str, bytes | None]]]
     with Redis.from_url(valkey_url) as raw:
         client: Any = raw
         yield lambda: {key.decode(): client.dump(key) for key in sorted(client.keys("*"))}
+
+
+@pytest.fixture
+def rung(valkey_url: str, keys: Keys) -> Iterator[Callable[[], list[str]]]:
+    """The edits that the worker was told of."""
+    with Redis.from_url(valkey_url) as raw:
+        queue = Queue(keys.queue, connection=raw, serializer=JSONSerializer)
+        yield lambda: [job.args[0] for job in queue.jobs]
