@@ -18,6 +18,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LEFT_OUT = ("hub", "figures")
+"""Extras that `make setup` does not install."""
+
 SHARED = {"checks", "contracts", "documents", "edits", "errors", "keys", "ledger", "queue"}
 
 
@@ -31,7 +34,7 @@ def pins() -> dict[str, Requirement]:
 def required() -> Iterator[Requirement]:
     """Everything that the project and the extras of `make setup` require here, and what that requires."""
     project = PROJECT["project"]
-    installed = [extra for name, extra in project["optional-dependencies"].items() if name != "hub"]
+    installed = [extra for name, extra in project["optional-dependencies"].items() if name not in LEFT_OUT]
     texts = [*project["dependencies"], *(text for extra in installed for text in extra)]
     waiting = [Requirement(text) for text in texts]
     seen: set[tuple[str, frozenset[str]]] = set()
@@ -58,8 +61,9 @@ def test_every_dependency_is_pinned_at_the_version_in_use() -> None:
         assert pin.specifier.contains(installed), f"{pin} is pinned, {installed} is installed: make setup"
 
 
-def test_what_only_the_hub_needs_is_pinned_without_being_installed() -> None:
-    for text in PROJECT["project"]["optional-dependencies"]["hub"]:
+@pytest.mark.parametrize("extra", LEFT_OUT)
+def test_what_is_left_out_of_the_set_up_is_pinned_without_being_installed(extra: str) -> None:
+    for text in PROJECT["project"]["optional-dependencies"][extra]:
         requirement = Requirement(text)
         assert requirement.specifier.contains(str(pins()[requirement.name].specifier).removeprefix("=="))
 

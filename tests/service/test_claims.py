@@ -25,6 +25,7 @@ def test_a_data_directory_is_held_by_one(tmp_path: Path) -> None:
 def died(directory: DataDirectory) -> None:
     """Make it seem as if the process that took it had died, while a child of it lives on."""
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    os.ftruncate(directory.fd, 0)
     os.pwrite(directory.fd, ended.stdout, 0)
 
 
