@@ -13,7 +13,7 @@ from service.contracts.scores import FactScores, FactSide, Metrics, PromptScore,
 from worker.editing.progress import Step, Steps
 from worker.models.batch import align, read_positions
 from worker.models.loaded import LoadedModel
-from worker.models.memory import LOGITS_AT_ONCE, MOST_TOKENS
+from worker.models.memory import MOST_TOKENS, logit_pieces
 from worker.models.positions import Row, next_token_row, target_row
 
 
@@ -156,10 +156,9 @@ def _read(loaded: LoadedModel, rows: Sequence[Row]) -> list[_Read]:
 def _judged(loaded: LoadedModel, hidden: Tensor, targets: Sequence[int]) -> _Read:
     """Log-probabilities, ranks and argmax tokens [M] of the trunk's output [M, h], piece by piece: logits are large."""
     pieces = []
-    size = max(1, LOGITS_AT_ONCE // int(loaded.config.vocab_size))
-    for begin in range(0, len(hidden), size):
-        logprobs = loaded.logits(hidden[begin : begin + size]).log_softmax(-1)
-        wanted = torch.tensor(targets[begin : begin + size], device=logprobs.device)[:, None]
+    for piece in logit_pieces(loaded, len(hidden)):
+        logprobs = loaded.logits(hidden[piece]).log_softmax(-1)
+        wanted = torch.tensor(targets[piece], device=logprobs.device)[:, None]
         of_target = logprobs.gather(1, wanted)
         pieces.append((of_target[:, 0].cpu(), (logprobs > of_target).sum(-1).cpu() + 1, logprobs.argmax(-1).cpu()))
     return _Read(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
