@@ -23,6 +23,12 @@ class SpreadHparams(ValueHparams, CovarianceHparams):
     mom2_adjustment: Annotated[bool, Field(description="use C = E[k k^T]; without it, C = I")] = True
 
 
+class WeightedHparams(SpreadHparams):
+    """MEMIT's hyperparameters, under the names of the published code."""
+
+    mom2_update_weight: Annotated[float, Field(gt=0, description="lambda, the weight of C")]
+
+
 @dataclass(frozen=True)
 class Target:
     """What one layer is written for: `share` of what layer `at` lacks in the values it should have.

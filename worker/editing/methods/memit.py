@@ -1,9 +1,6 @@
 """MEMIT: Mass-Editing Memory in a Transformer (Meng et al., 2023)."""
 
 from collections.abc import Sequence
-from typing import Annotated
-
-from pydantic import Field
 
 from worker.editing.context import EditContext, FactLike
 from worker.editing.delta import WeightDelta
@@ -11,16 +8,10 @@ from worker.editing.keys import SubjectRows
 from worker.editing.method import Method
 from worker.editing.metrics import factored
 from worker.editing.progress import Steps
-from worker.editing.spread import SpreadHparams, spread, values, write
+from worker.editing.spread import WeightedHparams, spread, values, write
 
 
-class MemitHparams(SpreadHparams):
-    """MEMIT's hyperparameters, under the names of the published code."""
-
-    mom2_update_weight: Annotated[float, Field(gt=0, description="lambda, the weight of C")]
-
-
-def compute(context: EditContext, facts: Sequence[FactLike], hparams: MemitHparams) -> Steps[WeightDelta]:
+def compute(context: EditContext, facts: Sequence[FactLike], hparams: WeightedHparams) -> Steps[WeightDelta]:
     """Z at the last layer; then every layer takes its share of what is lacking, in turn (algorithm 1)."""
     layers = sorted(hparams.layers)
     prefixes = yield from context.prefixes(hparams)
@@ -35,7 +26,7 @@ METHOD = Method(
     name="memit",
     title="MEMIT: Mass-Editing Memory in a Transformer",
     source="Meng et al. 2023, arXiv:2210.07229",
-    hparams=MemitHparams,
+    hparams=WeightedHparams,
     compute=compute,
     batch=True,
 )

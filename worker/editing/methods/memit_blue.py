@@ -1,9 +1,6 @@
 """MEMIT_BLUE: MEMIT at the first and the last of its layers only (Li et al., 2025, "Boundary Layer UpdatE")."""
 
 from collections.abc import Sequence
-from typing import Annotated
-
-from pydantic import Field
 
 from worker.editing.context import EditContext, FactLike
 from worker.editing.delta import WeightDelta
@@ -11,16 +8,10 @@ from worker.editing.keys import SubjectRows
 from worker.editing.method import Method
 from worker.editing.metrics import factored
 from worker.editing.progress import Steps
-from worker.editing.spread import SpreadHparams, Target, values, write
+from worker.editing.spread import Target, WeightedHparams, values, write
 
 
-class BlueHparams(SpreadHparams):
-    """MEMIT's hyperparameters; of `layers` the first and the last are written."""
-
-    mom2_update_weight: Annotated[float, Field(gt=0, description="lambda, the weight of C")]
-
-
-def compute(context: EditContext, facts: Sequence[FactLike], hparams: BlueHparams) -> Steps[WeightDelta]:
+def compute(context: EditContext, facts: Sequence[FactLike], hparams: WeightedHparams) -> Steps[WeightDelta]:
     """Z at both boundary layers on the head's weights; each layer takes the whole of what its own Z lacks."""
     layers = sorted({min(hparams.layers), max(hparams.layers)})
     prefixes = yield from context.prefixes(hparams)
@@ -37,7 +28,7 @@ METHOD = Method(
     name="memit-blue",
     title="MEMIT_BLUE: MEMIT on the first and the last layer, each with its own residual",
     source="Li et al. 2025, arXiv:2502.03748",
-    hparams=BlueHparams,
+    hparams=WeightedHparams,
     compute=compute,
     batch=True,
 )

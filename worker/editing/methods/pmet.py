@@ -16,7 +16,7 @@ from worker.editing.method import Method
 from worker.editing.metrics import factored
 from worker.editing.progress import Step, Steps
 from worker.editing.rows import FactRows
-from worker.editing.spread import SpreadHparams, spread, write
+from worker.editing.spread import WeightedHparams, spread, write
 from worker.editing.values import Ease, optimise_places
 from worker.models.block import BlockPass
 from worker.models.twin import twin_of
@@ -25,10 +25,9 @@ EASE = Ease(factor=0.1, enough=1e-2)
 """As the published code eases a target that is certain."""
 
 
-class PmetHparams(SpreadHparams):
+class PmetHparams(WeightedHparams):
     """PMET's hyperparameters, under the names of the published code."""
 
-    mom2_update_weight: Annotated[float, Field(gt=0, description="lambda, the weight of C")]
     nll_loss_factor: Annotated[Literal[1], Field(description="what the NLL counts; published as 1 throughout")] = 1
 
 
