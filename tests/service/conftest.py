@@ -1,5 +1,7 @@
 """A running API that is spoken to over HTTP, and a stand-in for the worker that speaks to it through Redis."""
 
+import faulthandler
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +20,9 @@ from tests.service.stand_in import StandIn
 
 MODEL = "test-model"
 
+STRANGE_SECONDS, HUNG_SECONDS = 10, 100
+"""After which a stop wants looking into, and after which it has failed; it takes a few tenths of one."""
+
 
 def serve(settings: Settings) -> Iterator[str]:
     """Run the API under uvicorn in a thread; yields its URL."""
@@ -31,7 +36,16 @@ def serve(settings: Settings) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        join(thread)
+
+
+def join(thread: threading.Thread) -> None:
+    """Wait until the thread has ended; where that takes strangely long, every thread's stack is printed."""
+    faulthandler.dump_traceback_later(STRANGE_SECONDS, file=sys.__stderr__)
+    try:
+        thread.join(HUNG_SECONDS)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
     assert not thread.is_alive(), "uvicorn did not stop"
 
 

@@ -148,7 +148,7 @@ class StandIn:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join(5)
+        self._thread.join(60)
 
     def publish(self, **changes: Any) -> None:
         """Put up the card, with changes, and the tokenizer."""

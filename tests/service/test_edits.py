@@ -220,14 +220,14 @@ def test_progress_is_announced_and_forgotten(redis: Redis, keys: Keys) -> None:
     client: Any = redis
     with client.pubsub() as listener:
         listener.subscribe(keys.edit_channel(edit_id))
-        listener.get_message(timeout=1)
+        listener.get_message(timeout=60)
         edits.take_up(edit_id)
         edits.report(edit_id, Progress(phase="value", step=1, steps=25, loss=2.5))
         assert edits.get(edit_id).progress == Progress(phase="value", step=1, steps=25, loss=2.5)
         edits.hand_back(edit_id)
         assert edits.get(edit_id).progress is None
         edits.cancel(edit_id)
-        heard = [listener.get_message(timeout=1)["data"] for _ in range(4)]
+        heard = [listener.get_message(timeout=60)["data"] for _ in range(4)]
     assert heard == ["running", "progress", "queued", "cancel"]
 
 

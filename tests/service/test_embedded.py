@@ -16,7 +16,7 @@ from service.embedded import EmbeddedRedis
 
 def stop(embedded: EmbeddedRedis) -> None:
     embedded.child.interrupt()
-    assert embedded.child.wait(10)
+    assert embedded.child.wait(60)
 
 
 def test_it_asks_for_a_password_and_hides_it(tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_what_it_acknowledged_survives_a_kill(tmp_path: Path) -> None:
     with Redis.from_url(first.url) as redis:
         redis.set("fact", "kept")
     os.kill(first.child.pid, signal.SIGKILL)
-    first.child.wait(10)
+    first.child.wait(60)
     assert first.child.ended == "killed by SIGKILL"
     second = EmbeddedRedis(tmp_path)
     second.wait()

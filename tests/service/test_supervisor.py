@@ -15,7 +15,7 @@ from service.claims import DataDirectory
 from service.supervisor import local_url
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class Up:

@@ -16,7 +16,7 @@ from tests.service.stand_in import model_card
 from worker.errors import LeaseLostError
 from worker.heartbeat import Board, Heartbeat
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 def _shown(redis: Any, keys: Keys) -> WorkerStatus | None:

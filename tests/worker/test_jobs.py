@@ -80,7 +80,7 @@ def desk(redis: Redis, keys: Keys) -> Iterator[Desk]:
     made = Desk(redis, keys)
     yield made
     made.thread.end()
-    made.thread.join(timeout=5)
+    made.thread.join(timeout=60)
 
 
 def test_an_unexpected_error_fails_the_edit_with_a_reason(desk: Desk) -> None:
@@ -116,9 +116,9 @@ def test_cancel_ends_a_running_edit(desk: Desk) -> None:
     edit_id = desk.new()
     running = threading.Thread(target=desk.job(100_000), args=(edit_id,))
     running.start()
-    assert desk.begun.wait(5)
+    assert desk.begun.wait(60)
     desk.edits.cancel(edit_id)
-    running.join(timeout=10)
+    running.join(timeout=60)
     assert desk.edits.get(edit_id).status is EditStatus.CANCELLED
 
 
@@ -126,9 +126,9 @@ def test_draining_hands_a_running_edit_back_without_counting_it(desk: Desk) -> N
     edit_id = desk.new()
     running = threading.Thread(target=desk.job(100_000), args=(edit_id,))
     running.start()
-    assert desk.begun.wait(5)
+    assert desk.begun.wait(60)
     desk.draining.set()
-    running.join(timeout=10)
+    running.join(timeout=60)
     edit = desk.edits.get(edit_id)
     assert (edit.status, edit.attempts) == (EditStatus.QUEUED, 0)
     assert desk.edits.pending() == [edit_id]
@@ -193,17 +193,17 @@ def test_the_stop_command_cancels_the_edit_and_nothing_else(desk: Desk) -> None:
     edit_id = desk.new()
     running = threading.Thread(target=desk.job(100_000), args=(edit_id,))
     running.start()
-    assert desk.begun.wait(5)
+    assert desk.begun.wait(60)
     desk.stop.set()
-    running.join(timeout=10)
+    running.join(timeout=60)
     assert desk.edits.get(edit_id).status is EditStatus.CANCELLED
     desk.begun.clear()
     next_id = desk.new()
     running = threading.Thread(target=desk.job(100_000), args=(next_id,))
     running.start()
-    assert desk.begun.wait(5), "the stop of the edit before does not concern this one"
+    assert desk.begun.wait(60), "the stop of the edit before does not concern this one"
     desk.edits.cancel(next_id)
-    running.join(timeout=10)
+    running.join(timeout=60)
     assert desk.ran == [edit_id, next_id]
 
 
@@ -219,17 +219,17 @@ def test_progress_is_written_while_it_runs(desk: Desk) -> None:
             assert (progress.phase, progress.steps) == ("value", 100_000)
             seen.add(progress.step)
     desk.edits.cancel(edit_id)
-    running.join(timeout=10)
+    running.join(timeout=60)
 
 
 def test_a_cancellation_while_draining_is_honoured(desk: Desk) -> None:
     edit_id = desk.new()
     running = threading.Thread(target=desk.job(100_000), args=(edit_id,))
     running.start()
-    assert desk.begun.wait(5)
+    assert desk.begun.wait(60)
     desk.edits.cancel(edit_id)
     desk.draining.set()
-    running.join(timeout=10)
+    running.join(timeout=60)
     assert desk.edits.get(edit_id).status is EditStatus.CANCELLED
 
 
@@ -287,10 +287,10 @@ def test_an_edit_that_another_worker_has_now_is_not_touched(desk: Desk, how: str
 
     running = threading.Thread(target=run)
     running.start()
-    assert desk.begun.wait(5)
+    assert desk.begun.wait(60)
     desk.fence = lost
     {"drained": desk.draining, "cancelled": desk.stop, "failed": threading.Event()}[how].set()
-    running.join(timeout=10)
+    running.join(timeout=60)
     assert raised == [LeaseLostError]
     edit = desk.edits.get(edit_id)
     assert (edit.status, edit.attempts) == (EditStatus.RUNNING, 1)

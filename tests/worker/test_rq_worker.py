@@ -96,7 +96,7 @@ def test_the_stop_command_ends_the_running_edit_alone(raw: Redis) -> None:
         ran.append(edit_id)
         if edit_id == "edit-1":
             send_stop_job_command(raw, edit_id, serializer=JSONSerializer)
-            assert stop_job.wait(10), "the command did not arrive"
+            assert stop_job.wait(60), "the command did not arrive"
 
     for edit_id in ("edit-1", "edit-2"):
         ring(open_queue(raw, KEYS), edit_id)
@@ -152,7 +152,7 @@ def test_a_running_jobs_signs_of_life_are_renewed(raw: Redis) -> None:
         client.expire(worker_key, 2)
         thread = threading.Thread(target=worker.keep_alive)
         thread.start()
-        thread.join(10)
+        thread.join(60)
         left.append(client.ttl(worker_key))
         (score,) = [score for member, score in client.zrange(registry.key, 0, -1, withscores=True)]
         assert score > time.time() + 20
@@ -193,7 +193,7 @@ def test_a_signal_lets_the_running_job_hand_back_and_ends_the_loop(raw: Redis) -
         ran.append(edit_id)
         for _ in range(2):
             os.kill(os.getpid(), signal.SIGTERM)
-            assert draining.wait(10)
+            assert draining.wait(60)
         ran.append("came to its end")
 
     for edit_id in ("edit-1", "edit-2"):

@@ -144,7 +144,7 @@ def test_a_client_that_goes_away_is_not_waited_for(
     with pytest.raises(httpx.ReadTimeout):
         http.get("/generate", params={"prompt": "a"}, timeout=0.3)
     assert lane_length(redis, keys) == 1
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while lane_length(redis, keys) and time.monotonic() < until:
         time.sleep(0.02)
     assert lane_length(redis, keys) == 0
@@ -155,7 +155,7 @@ def test_many_wait_at_once(http: httpx.Client, worker: StandIn) -> None:
     answer = worker.answer
 
     def hold(request: LaneRequest) -> LaneAnswer | None:
-        release.wait(5)
+        release.wait(60)
         return answer(request)
 
     worker.answer = hold

@@ -10,7 +10,7 @@ from worker.editing.progress import Step, Steps
 from worker.engine.model_thread import ModelThread, StoppedError
 from worker.errors import WorkerError
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 class Running:
