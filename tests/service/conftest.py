@@ -1,7 +1,6 @@
 """A running API that is spoken to over HTTP, and a stand-in for the worker that speaks to it through Redis."""
 
 import faulthandler
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -41,7 +40,7 @@ def serve(settings: Settings) -> Iterator[str]:
 
 def join(thread: threading.Thread) -> None:
     """Wait until the thread has ended; where that takes strangely long, every thread's stack is printed."""
-    faulthandler.dump_traceback_later(STRANGE_SECONDS, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(STRANGE_SECONDS, file=2)
     try:
         thread.join(HUNG_SECONDS)
     finally:
