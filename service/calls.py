@@ -124,7 +124,7 @@ def rollback(
     if as_json:
         _print_json(revision)
         return
-    edits = "1 edit" if len(revision.active) == 1 else f"{len(revision.active)} edits"
+    edits = "1 edit" if revision.active_count == 1 else f"{revision.active_count} edits"
     console = Console()
     console.print(f"r{revision.revision} is the head: {edits} in force, as in r{request.to}", highlight=False)
     console.print(f"checksum {revision.checksum}", highlight=False)

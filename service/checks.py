@@ -10,8 +10,9 @@ from tokenizers import Tokenizer
 
 from service.contracts.edits import AnyEditRequest, BatchRequest, Fact
 from service.contracts.generate import GenerateRequest
-from service.contracts.model import MethodCard, ModelCard
+from service.contracts.model import Ceilings, MethodCard, ModelCard
 from service.contracts.problem import FieldError
+from service.contracts.scores import Drift
 from service.errors import ProblemError, invalid
 
 CountTokens = Callable[[str], int]
@@ -41,6 +42,27 @@ def check_edit(request: AnyEditRequest, card: ModelCard, count_tokens: CountToke
     errors = list(islice(_too_long(request, card, count_tokens), MAX_ERRORS))
     if errors:
         raise ProblemError(422, "too-long", "; ".join(f"{e.field}: {e.detail}" for e in errors), errors=errors)
+
+
+def check_drift(drift: Drift | None, ceilings: Ceilings) -> None:
+    """Raise a 409 problem if the head has drifted so far from the base that no further edit is allowed."""
+    if drift is None:
+        return
+    found = {
+        "perplexity_ratio": (drift.perplexity_ratio, ceilings.perplexity_ratio),
+        "kl": (drift.kl, ceilings.kl),
+        "norm": (max(drift.norms.values(), default=0.0), ceilings.norm),
+    }
+    over = [
+        f"{name} is {value:.3g}, allowed is {most:g}" for name, (value, most) in found.items() if most and value > most
+    ]
+    if over:
+        raise ProblemError(
+            409,
+            "drift-ceiling",
+            f"The head has drifted too far from the base to be edited further: {'; '.join(over)}. "
+            "Revert edits or roll back, or let the operator raise the worker's PALIMPSEST_MAX_... settings.",
+        )
 
 
 def check_generation(request: GenerateRequest, card: ModelCard, count_tokens: CountTokens) -> None:

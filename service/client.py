@@ -14,7 +14,7 @@ from service.contracts.generate import GenerateAnswer, GenerateRequest
 from service.contracts.health import Ready
 from service.contracts.model import MethodList, ModelStatus
 from service.contracts.problem import Problem
-from service.contracts.revisions import Revision, RevisionPage, RollbackRequest
+from service.contracts.revisions import Reverted, Revision, RevisionPage, RollbackRequest
 from service.errors import ProblemError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -90,13 +90,21 @@ class Client:
         """POST /rollback: the new revision."""
         return self._ask(Revision, "POST", "/rollback", body=RollbackRequest(to=to))
 
+    def revert(self, edit_id: str) -> Reverted:
+        """POST /edits/{id}/revert: a new revision without the edit."""
+        return self._ask(Reverted, "POST", f"{_edit_path(edit_id)}/revert")
+
+    def reapply(self, edit_id: str) -> Revision:
+        """POST /edits/{id}/reapply: a new revision with the edit in force again."""
+        return self._ask(Revision, "POST", f"{_edit_path(edit_id)}/reapply")
+
     def revision(self, number: int) -> Revision:
         """GET /revisions/{r}."""
         return self._ask(Revision, "GET", f"/revisions/{number}")
 
-    def revisions(self, limit: int | None = None) -> RevisionPage:
+    def revisions(self, limit: int | None = None, before: int | None = None) -> RevisionPage:
         """GET /revisions: newest first."""
-        return self._ask(RevisionPage, "GET", "/revisions", params=_given(limit=limit))
+        return self._ask(RevisionPage, "GET", "/revisions", params=_given(limit=limit, before=before))
 
     def model(self) -> ModelStatus:
         """GET /model."""

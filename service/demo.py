@@ -116,7 +116,7 @@ def show(client: Client, console: Console) -> int:
     edited, wanted = client.model().revision, client.revision(start).checksum
     made = client.rollback(start)
     console.print(
-        f"POST /rollback to r{start} made r{made.revision}: {len(made.active)} edits in force", highlight=False
+        f"POST /rollback to r{start} made r{made.revision}: {made.active_count} edits in force", highlight=False
     )
     console.print(f"checksum r{start:<3} {wanted}\nchecksum r{made.revision:<3} {made.checksum}", highlight=False)
     if made.checksum != wanted:

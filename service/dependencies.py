@@ -6,16 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Path, Request
+from fastapi import Depends, Header, Path, Request, Response
 from pydantic import StringConstraints
 from redis.asyncio import Redis as AsyncRedis
 
 from service.board import Board
+from service.contracts.lane import LaneAnswer
+from service.contracts.revisions import Revision
 from service.edits import Edits
-from service.errors import not_found
+from service.errors import ProblemError, not_found
 from service.keys import Keys
 from service.lane import Lane
 from service.ledger import Ledger
+from service.middleware import REVISION
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,16 @@ class Services:
         redis: Any = self.async_redis
         last = await redis.xrevrange(self.keys.ledger, count=1)
         return int(last[0][0].split("-")[0]) if last else None
+
+    def moved(self, answer: LaneAnswer, response: Response) -> Revision:
+        """The revision that the worker has made; the response's headers tell it too."""
+        if answer.revision is None:
+            raise ProblemError(
+                502, "bad-answer", "The worker answered something else than a revision. Is it up to date?"
+            )
+        response.headers["Location"] = f"/revisions/{answer.revision.revision}"
+        response.headers[REVISION] = str(answer.revision.revision)
+        return answer.revision
 
     def is_active(self) -> Callable[[str], bool]:
         """Says whether an edit is in force at the head; asked only after the edit's document was read.

@@ -119,7 +119,7 @@ def status_view(status: ModelStatus, revisions: Iterable[Revision], edits: Itera
     for revision in revisions:
         made_at = revision.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
         kind = revision.kind if revision.to is None else f"{revision.kind} to r{revision.to}"
-        history.add_row(f"r{revision.revision}", kind, str(len(revision.active)), made_at)
+        history.add_row(f"r{revision.revision}", kind, str(revision.active_count), made_at)
     changes = Table("edit", "status", "prompt", "target", title="edits, newest first", box=None)
     for edit in edits:
         first = edit.request.facts[0]

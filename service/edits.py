@@ -198,12 +198,16 @@ class Edits:
         """Note how far a running edit is."""
         self._moved_without_attempt(edit_id, {"progress": progress.model_dump_json(exclude_none=True)})
 
-    def end(self, edit_id: str, status: EditStatus, problem: Problem | None = None) -> bool:
+    def end(
+        self, edit_id: str, status: EditStatus, problem: Problem | None = None, outcome: Outcome | None = None
+    ) -> bool:
         """Move a pending edit to a state it stays in; False if it has ended already."""
         allowed = (EditStatus.QUEUED, EditStatus.RUNNING)
         fields = {"ended_at": utcnow().isoformat()}
         if problem is not None:
             fields["problem"] = problem.model_dump_json()
+        if outcome is not None:
+            fields |= {"progress": "", **outcome_fields(outcome)}
         return self._moved(edit_id, allowed, status, fields)
 
     def _moved(

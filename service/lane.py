@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 
 from service.contracts.generate import GenerateRequest
 from service.contracts.lane import LaneAnswer, LaneRequest
-from service.contracts.revisions import RollbackRequest
+from service.contracts.revisions import ActivationRequest, RollbackRequest
 from service.errors import ProblemError, no_worker
 from service.keys import Keys
 
@@ -29,7 +29,7 @@ class Lane:
         self._stopping = stopping
 
     async def ask(
-        self, body: GenerateRequest | RollbackRequest, client_gone: Callable[[], Awaitable[bool]]
+        self, body: GenerateRequest | RollbackRequest | ActivationRequest, client_gone: Callable[[], Awaitable[bool]]
     ) -> LaneAnswer:
         """The worker's answer; its problem, no worker (503) and no answer in time (504) are raised."""
         request = LaneRequest(id=secrets.token_hex(8), body=body, deadline=time.time() + self._timeout)

@@ -5,9 +5,13 @@ from typing import Any
 
 from redis import Redis
 
-from service.contracts.revisions import Entry, Revision, RevisionKind, RevisionPage
+from service.active import Lines
+from service.contracts.revisions import Entry, Revision, RevisionPage
 from service.errors import ProblemError, not_found
 from service.keys import Keys
+
+SHOWN_ACTIVE = 20
+"""Active edits that a page shows of each revision: the last of them."""
 
 # KEYS: ledger, lease, edit, pending, channel; ARGV: expected head, entry, fencing token, edit id, then fields
 _APPEND = """
@@ -47,7 +51,7 @@ class Ledger:
         self._redis: Any = redis
         self._keys = keys
         self._append = redis.register_script(_APPEND)
-        self._entries: tuple[Entry, ...] = ()
+        self._lines = Lines()
 
     def append(
         self, entry: Entry, *, token: str, edit_id: str = "", edit_fields: Mapping[str, str] | None = None
@@ -80,32 +84,36 @@ class Ledger:
 
     def entries(self) -> Sequence[Entry]:
         """All entries, r0 first."""
-        known = self._entries
+        return self.lines().entries
+
+    def lines(self) -> Lines:
+        """All entries, and what follows from them."""
+        known = self._lines.entries
         head = self.head()
         if head is None or head + 1 < len(known):
             known = ()
         if head is not None and head + 1 > len(known):
             lines = self._redis.xrange(self._keys.ledger, min=f"{len(known)}-1")
             known += tuple(Entry.model_validate_json(fields["entry"]) for _, fields in lines)
-        # Assigned whole, because the threads of the API share one ledger.
-        self._entries = known
-        return known
+        if known is not self._lines.entries:
+            # Assigned whole, because the threads of the API share one ledger.
+            self._lines = Lines(known)
+        return self._lines
 
     def active(self, revision: int) -> tuple[Entry, ...]:
         """The edit entries in force at `revision`, in the order in which they were committed."""
-        return _active(self.entries(), revision)
+        return self.lines().active(revision)
 
     def active_edits(self) -> frozenset[str]:
         """The ids of the edits in force at the head."""
-        entries = self.entries()
-        return frozenset(entry.edit or "" for entry in _active(entries, len(entries) - 1)) if entries else frozenset()
+        return self.lines().head
 
     def revision(self, number: int) -> Revision:
         """One revision as the API shows it; 404 if there is none of that number."""
-        entries = self.entries()
-        if number >= len(entries):
-            raise not_found(f"revision r{number}", _which_exist(len(entries) - 1))
-        return _shown(entries, number)
+        lines = self.lines()
+        if number >= len(lines.entries):
+            raise not_found(f"revision r{number}", _which_exist(len(lines.entries) - 1))
+        return _shown(lines, number)
 
     def resolve(self, name: str | int) -> int:
         """The number of `base`, `head` or a revision; 404 if it does not exist."""
@@ -123,30 +131,21 @@ class Ledger:
 
     def page(self, before: int | None, limit: int) -> RevisionPage:
         """Up to `limit` revisions below `before`, newest first."""
-        entries = self.entries()
+        lines = self.lines()
+        entries = lines.entries
         upper = len(entries) if before is None else min(before, len(entries))
         lower = max(0, upper - limit)
         return RevisionPage(
-            revisions=tuple(_shown(entries, number) for number in range(upper - 1, lower - 1, -1)),
+            revisions=tuple(_shown(lines, number, SHOWN_ACTIVE) for number in range(upper - 1, lower - 1, -1)),
             next=lower if lower > 0 else None,
             revision=len(entries) - 1 if entries else None,
         )
 
 
-def _active(entries: Sequence[Entry], revision: int) -> tuple[Entry, ...]:
-    found: list[Entry] = []
-    at: int | None = revision
-    while at is not None:
-        entry = entries[at]
-        if entry.kind is RevisionKind.EDIT:
-            found.append(entry)
-        at = entry.to if entry.kind is RevisionKind.ROLLBACK else entry.parent
-    return tuple(reversed(found))
-
-
-def _shown(entries: Sequence[Entry], number: int) -> Revision:
-    active = tuple(entry.edit or "" for entry in _active(entries, number))
-    return Revision(**entries[number].model_dump(), active=active)
+def _shown(lines: Lines, number: int, most: int | None = None) -> Revision:
+    active = tuple(entry.edit or "" for entry in lines.active(number))
+    shown = active if most is None else active[-most:]
+    return Revision(**lines.entries[number].model_dump(), active=shown, active_count=len(active))
 
 
 def _which_exist(head: int) -> str:

@@ -21,7 +21,7 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LEFT_OUT = ("hub", "figures")
 """Extras that `make setup` does not install."""
 
-SHARED = {"checks", "contracts", "documents", "edits", "errors", "keys", "ledger", "queue"}
+SHARED = {"active", "checks", "contracts", "documents", "edits", "errors", "keys", "ledger", "queue"}
 
 
 def pins() -> dict[str, Requirement]:

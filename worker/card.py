@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from service.contracts.model import MethodCard, ModelCard
+from service.contracts.model import NO_CEILINGS, Ceilings, MethodCard, ModelCard
 from worker.editing.method import Method
 from worker.editing.templates import longest
 from worker.engine.resident import Resident
@@ -15,7 +15,10 @@ DEFAULT_TEMPLATES = ((5, 10), (10, 10))
 
 
 def card_of(
-    resident: Resident, methods: Mapping[str, Method], defaults: Mapping[str, Mapping[str, Any] | None]
+    resident: Resident,
+    methods: Mapping[str, Method],
+    defaults: Mapping[str, Mapping[str, Any] | None],
+    ceilings: Ceilings = NO_CEILINGS,
 ) -> ModelCard:
     """The card of the resident model; `defaults` are the shipped hyperparameters by method."""
     loaded = resident.loaded
@@ -33,6 +36,7 @@ def card_of(
         tokenizer=hashlib.sha256(tokenizer_text(loaded).encode()).hexdigest(),
         methods=tuple(_method_card(method, defaults[method.name], loaded) for method in methods.values()),
         template_tokens=longest(DEFAULT_TEMPLATES),
+        ceilings=ceilings,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from service.checks import CountTokens, check_edit
-from service.contracts.edits import AnyEditRequest, Edit, EditStatus, Progress
+from service.contracts.edits import AnyEditRequest, Edit, EditStatus, Outcome, Progress
 from service.contracts.model import ModelCard
 from service.contracts.problem import Problem
 from service.contracts.revisions import Revision
@@ -20,6 +20,7 @@ from service.errors import ProblemError
 from service.ledger import EditEndedError
 from worker.editing.progress import Step, Steps
 from worker.engine.model_thread import ModelThread, StoppedError
+from worker.engine.verdict import Uncommitted
 from worker.errors import EditError, WorkerError
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class EditJob:
     thread: ModelThread
     card: ModelCard
     count_tokens: CountTokens
-    start: Callable[[str, AnyEditRequest], Steps[Revision]]
+    start: Callable[[str, AnyEditRequest], Steps[Revision | Uncommitted]]
     draining: threading.Event
     stop: threading.Event
     fence: Callable[[], None]
@@ -70,9 +71,11 @@ class EditJob:
             problem = ProblemError(500, "edit-failed", f"The edit failed: {type(error).__name__}: {error}").problem
             self._end(edit_id, EditStatus.FAILED, problem)
 
-    def _end(self, edit_id: str, status: EditStatus, problem: Problem | None = None) -> None:
+    def _end(
+        self, edit_id: str, status: EditStatus, problem: Problem | None = None, outcome: Outcome | None = None
+    ) -> None:
         self.fence()
-        self.edits.end(edit_id, status, problem)
+        self.edits.end(edit_id, status, problem, outcome)
 
     def _run(self, edit: Edit) -> None:
         if edit.attempts > MOST_ATTEMPTS:
@@ -87,9 +90,9 @@ class EditJob:
             self._look(edit.id, latest)
         self._finish(edit.id, future)
 
-    def _finish(self, edit_id: str, future: Future[Revision]) -> None:
+    def _finish(self, edit_id: str, future: Future[Revision | Uncommitted]) -> None:
         try:
-            revision = future.result()
+            end = future.result()
         except StoppedError:
             if self.draining.is_set() and not self.edits.cancel_requested(edit_id):
                 self.fence()
@@ -99,7 +102,11 @@ class EditJob:
         except EditError as error:
             raise ProblemError(422, error.name, str(error)) from error
         else:
-            log.info("edit %s is applied as r%d", edit_id, revision.revision)
+            if isinstance(end, Uncommitted):
+                log.info("edit %s is %s", edit_id, end.status)
+                self._end(edit_id, end.status, end.problem, end.outcome)
+            else:
+                log.info("edit %s is applied as r%d", edit_id, end.revision)
 
     def _look(self, edit_id: str, latest: "queue.SimpleQueue[Step]") -> None:
         try:

@@ -8,7 +8,7 @@ import threading
 from redis import Redis
 
 from service.checks import token_counter
-from service.contracts.model import WorkerState
+from service.contracts.model import Ceilings, WorkerState
 from service.edits import Edits
 from service.keys import Keys
 from service.ledger import Ledger
@@ -72,11 +72,13 @@ class Serving:
             BlobStore(settings.data_dir / "blobs" / loaded.name.replace("/", "--")),
             lease.token,
             self._board.tell,
+            settings.cache_bytes,
         )
         history.boot()
         methods = discover()
         defaults = {name: shipped(settings.hparams_dir, name, loaded.config) for name in methods}
-        card = card_of(self._resident, methods, defaults)
+        ceilings = Ceilings(perplexity_ratio=settings.max_perplexity_ratio, kl=settings.max_kl, norm=settings.max_norm)
+        card = card_of(self._resident, methods, defaults, ceilings)
         count_tokens = token_counter(loaded.tokenizer.backend_tokenizer)
         self._board.publish(card, tokenizer_text(loaded))
         thread = ModelThread(lambda: readers.serve(lane.take(), lane.answer), self._fatal)
@@ -85,7 +87,8 @@ class Serving:
         statistics = StatisticsStore(
             loaded, self._resident.base_checksum, settings.data_dir / "statistics", settings.corpus, settings.stats_dir
         )
-        editor = Editor(history, methods, defaults.get, statistics, compute_dtype(loaded, settings.compute_dtype))
+        dtype = compute_dtype(loaded, settings.compute_dtype)
+        editor = Editor(history, methods, defaults.get, statistics, dtype, ceilings)
         edits = Edits(self._redis, self._keys)
         job = EditJob(edits, thread, card, count_tokens, editor.run, self._draining, self._stop_job, fence=lease.extend)
         worker = self._rq_worker(edits, job)

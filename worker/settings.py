@@ -25,4 +25,12 @@ class Settings(BaseSettings):
     hparams_dir: Path = HPARAMS
     corpus: Path | None = Field(None, description="a text file, or a folder of them, for mom2_dataset: corpus")
     stats_dir: Path | None = Field(None, description="published files of key statistics, read before any is computed")
+    max_perplexity_ratio: float | None = Field(
+        None, gt=0, description="of the head; beyond it further edits are refused. So with the two below"
+    )
+    max_kl: float | None = Field(None, gt=0, description="KL(base || head) on the neutral sentences, nats a token")
+    max_norm: float | None = Field(None, gt=0, description="|W - W_base| / |W_base| of any one layer")
+    cache_bytes: int = Field(
+        2**30, ge=0, description="of old revisions' weights that are kept on the device, and of deltas in memory"
+    )
     lease_seconds: float = Field(10.0, gt=0, description="a worker silent for so long has lost the model to another")

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
+    BeforeValidator,
     Field,
     StringConstraints,
     ValidationError,
@@ -13,12 +14,13 @@ from pydantic import (
     ValidatorFunctionWrapHandler,
     WrapValidator,
     field_validator,
+    model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from service.contracts.base import Contract, PlainObject, RevisionNumber, Text
 from service.contracts.problem import Problem
-from service.contracts.scores import FactScores, Metrics, Summaries
+from service.contracts.scores import Drift, FactScores, Metrics, Summaries
 
 MOST_FACTS = 10_000
 """Facts in one batch: as many as MEMIT was shown to write at once (arXiv:2210.07229, section 5.2)."""
@@ -60,6 +62,32 @@ class Fact(Contract):
         return target_true
 
 
+def _share(value: object) -> object:
+    if value is True:
+        return 1.0
+    if value is False:
+        raise ValueError("must be true or a share from 0 to 1; leave it out to require nothing")
+    return value
+
+
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
+"""A share from 0 to 1; true is all of it."""
+
+
+class Requirements(Contract):
+    """What an edit must reach on the edited weights, or it is rejected before any reader sees it."""
+
+    efficacy: Annotated[Share | None, Field(description="least EA: share of prompts that say target_new")] = None
+    generality: Annotated[Share | None, Field(description="least PA: the same of the paraphrases")] = None
+    locality: Annotated[
+        Share | None, Field(description="least neighborhood_acc: share of the neighbours' answers that stay")
+    ] = None
+    max_perplexity_ratio: Annotated[
+        float | None,
+        Field(gt=0, le=1e6, description="most that the neutral sentences' perplexity may be, over the base's"),
+    ] = None
+
+
 class EditOptions(Contract):
     """How facts are written, be it one or many."""
 
@@ -78,10 +106,19 @@ class EditOptions(Contract):
     base_revision: Annotated[
         RevisionNumber | None, Field(description="refuse the edit (409) unless the head is this revision")
     ] = None
+    require: Annotated[
+        Requirements | None, Field(description="an edit that misses any of it is rejected, and never served")
+    ] = None
+    dry_run: Annotated[bool, Field(description="compute and measure, and commit nothing")] = False
 
 
 class EditRequest(EditOptions, Fact):
     """`POST /edits`: one fact, and how to write it."""
+
+    @model_validator(mode="after")
+    def _can_be_checked(self) -> Self:
+        _check_requirements(self.require, self.facts)
+        return self
 
     @property
     def facts(self) -> tuple[Fact, ...]:
@@ -114,6 +151,34 @@ class BatchRequest(EditOptions):
             raise ValidationError.from_exception_data(cls.__name__, errors)
         return facts
 
+    @model_validator(mode="after")
+    def _can_be_checked(self) -> Self:
+        _check_requirements(self.require, self.facts)
+        return self
+
+
+def _check_requirements(require: Requirements | None, facts: tuple[Fact, ...]) -> None:
+    """A requirement that nothing in the request can show is an error of its own field."""
+    if require is None:
+        return
+    wanted = (
+        ("generality", require.generality, "paraphrases", any(fact.paraphrases for fact in facts)),
+        ("locality", require.locality, "neighborhood", any(fact.neighborhood for fact in facts)),
+    )
+    errors = [
+        InitErrorDetails(
+            type=PydanticCustomError(
+                "value_error", "needs prompts to be checked on; give {prompts}", {"prompts": prompts}
+            ),
+            loc=("require", name),
+            input=value,
+        )
+        for name, value, prompts, there in wanted
+        if value is not None and not there
+    ]
+    if errors:
+        raise ValidationError.from_exception_data("EditRequest", errors)
+
 
 def contradictions(facts: Iterable[Fact]) -> Iterator[tuple[int, int]]:
     """Pairs of indices, earlier and later: facts that want different targets after one prompt about one subject."""
@@ -136,12 +201,16 @@ AnyEditRequest = Annotated[EditRequest | BatchRequest, WrapValidator(_one_or_man
 
 
 class EditStatus(StrEnum):
-    """Where an edit stands. `reverted` means applied once, and not among the head's active edits now."""
+    """Where an edit stands.
+
+    `reverted` means applied once, and not among the head's active edits now; `measured` is the end of a dry run.
+    """
 
     QUEUED = "queued"
     RUNNING = "running"
     APPLIED = "applied"
     REJECTED = "rejected"
+    MEASURED = "measured"
     FAILED = "failed"
     CANCELLED = "cancelled"
     REVERTED = "reverted"
@@ -180,6 +249,7 @@ class Outcome(Contract):
         Metrics | None, Field(description="prompt by prompt, where the edit has one fact; otherwise null")
     ] = None
     generations: Annotated[tuple[Generations, ...], Field(description="of the first facts, four at most")]
+    drift: Annotated[Drift | None, Field(description="of the edited weights from the base's")] = None
     timings: Annotated[dict[str, float], Field(description="seconds by phase")]
     warnings: Annotated[tuple[str, ...], Field(description="what may make the edit worse than it looks")] = ()
 

@@ -7,14 +7,14 @@ from pydantic import Field
 from service.contracts.base import Contract
 from service.contracts.generate import GenerateAnswer, GenerateRequest
 from service.contracts.problem import Problem
-from service.contracts.revisions import Revision, RollbackRequest
+from service.contracts.revisions import ActivationRequest, Revision, RollbackRequest
 
 
 class LaneRequest(Contract):
     """One request, where its answer goes, and until when anybody waits for it."""
 
     id: str
-    body: GenerateRequest | RollbackRequest
+    body: GenerateRequest | RollbackRequest | ActivationRequest
     deadline: Annotated[float, Field(description="Unix time, seconds")]
 
 

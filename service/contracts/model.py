@@ -24,6 +24,18 @@ class MethodCard(Contract):
     ]
 
 
+class Ceilings(Contract):
+    """Drift of the head from which on further edits are refused; null where there is no limit."""
+
+    perplexity_ratio: float | None = None
+    kl: float | None = None
+    norm: Annotated[float | None, Field(description="of any one layer")] = None
+
+
+NO_CEILINGS = Ceilings()
+"""The head may drift as far as it will."""
+
+
 class ModelCard(Contract):
     """What the worker knows of the model it holds."""
 
@@ -40,6 +52,7 @@ class ModelCard(Contract):
     tokenizer: Annotated[str, Field(description="sha256 of the tokenizer")]
     methods: tuple[MethodCard, ...]
     template_tokens: Annotated[int, Field(description="most tokens that a context template puts before a prompt")]
+    ceilings: Ceilings = NO_CEILINGS
 
 
 class WorkerState(StrEnum):

@@ -81,3 +81,11 @@ class Summaries(Contract):
 
     before: Summary
     after: Summary
+
+
+class Drift(Contract):
+    """How far the weights are from the base, and what that does to text that no edit was about."""
+
+    norms: Annotated[dict[int, float], Field(description="|W - W_base| / |W_base| (Frobenius) of each edited layer")]
+    perplexity_ratio: Annotated[float, Field(description="perplexity of the neutral sentences over the base's")]
+    kl: Annotated[float, Field(description="KL(base || this), mean over the tokens of the neutral sentences, nats")]

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Query, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field
@@ -13,10 +13,12 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from service.board import Notices
-from service.checks import check_edit
+from service.checks import check_drift, check_edit
 from service.contracts.base import Contract
 from service.contracts.edits import AnyEditRequest, Edit, EditPage, EditStatus
+from service.contracts.evaluations import EvaluationRequest
 from service.contracts.problem import FieldError
+from service.contracts.revisions import ActivationRequest, Reverted, Revision
 from service.dependencies import EditId, IdempotencyKey, Services, WithServices
 from service.errors import ProblemError
 from service.middleware import REVISION
@@ -107,6 +109,39 @@ def cancel_edit(edit_id: EditId, response: Response, services: WithServices) -> 
     return edit
 
 
+@router.post("/{edit_id}/revert", status_code=201, summary="Take an edit out")
+async def revert_edit(edit: Existing, request: Request, response: Response, services: WithServices) -> Reverted:
+    """Make a new revision without this edit; all later ones stay, though they were computed with it in force."""
+    revision = await _toggle(edit, request, response, services, active=False)
+    lines = await run_in_threadpool(services.ledger.lines)
+    others = lines.computed_with(edit.id, revision.revision)
+    return Reverted(
+        revision=revision,
+        computed_with_it=others,
+        notice=_notice(len(others)),
+        rescore=EvaluationRequest(revision=revision.revision),
+    )
+
+
+@router.post("/{edit_id}/reapply", status_code=201, summary="Put an edit back")
+async def reapply_edit(edit: Existing, request: Request, response: Response, services: WithServices) -> Revision:
+    """Make a new revision with this edit in force again, from its stored delta: nothing is computed anew."""
+    return await _toggle(edit, request, response, services, active=True)
+
+
+async def _toggle(edit: Edit, request: Request, response: Response, services: Services, *, active: bool) -> Revision:
+    await run_in_threadpool(lambda: services.board.look().ready_card())
+    answer = await services.lane.ask(ActivationRequest(edit=edit.id, active=active), request.is_disconnected)
+    return services.moved(answer, response)
+
+
+def _notice(others: int) -> str:
+    if others == 0:
+        return "No edit in force was computed while this one was."
+    edits = "1 edit in force was" if others == 1 else f"{others} edits in force were"
+    return f"{edits} computed with the reverted one present; send `rescore` to POST /evaluations to score them again."
+
+
 async def _changes(edit: Existing, services: WithServices) -> AsyncIterator[PubSub]:
     async with services.async_redis.pubsub() as channel:
         await channel.subscribe(services.keys.edit_channel(edit.id))
@@ -151,4 +186,6 @@ def _admit(request: AnyEditRequest, notices: Notices, services: Services) -> Non
             errors=[FieldError(field="base_revision", detail=detail)],
         )
     if notices.worker is not None and notices.card is not None:
+        if notices.head is not None:
+            check_drift(services.ledger.entries()[-1].drift, notices.card.ceilings)
         check_edit(request, notices.card, services.board.counter(notices.card))

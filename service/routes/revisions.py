@@ -9,7 +9,6 @@ from pydantic import Field
 from service.contracts.base import Contract, RevisionNumber
 from service.contracts.revisions import Revision, RevisionPage, RollbackRequest
 from service.dependencies import Services, WithServices
-from service.errors import ProblemError
 from service.middleware import REVISION
 
 router = APIRouter(tags=["revisions"])
@@ -43,11 +42,7 @@ async def rollback(body: RollbackRequest, request: Request, response: Response, 
     """Make a new revision with the active edits of an old one; `{"to": 0}` is the pristine model."""
     await run_in_threadpool(_admit, body, services)
     answer = await services.lane.ask(body, request.is_disconnected)
-    if answer.revision is None:
-        raise ProblemError(502, "bad-answer", "The worker answered something else than a revision. Is it up to date?")
-    response.headers["Location"] = f"/revisions/{answer.revision.revision}"
-    response.headers[REVISION] = str(answer.revision.revision)
-    return answer.revision
+    return services.moved(answer, response)
 
 
 def _admit(body: RollbackRequest, services: Services) -> None:

@@ -15,7 +15,7 @@ from service.contracts.edits import Edit, EditRequest, Generations, Outcome
 from service.contracts.generate import Comparison, Continuation, FinishReason, GenerateAnswer, GenerateRequest
 from service.contracts.lane import LaneAnswer, LaneRequest
 from service.contracts.model import MethodCard, ModelCard, WorkerState, WorkerStatus
-from service.contracts.revisions import Entry, RevisionKind, RollbackRequest
+from service.contracts.revisions import ActivationRequest, Entry, RevisionKind, RollbackRequest
 from service.contracts.scores import (
     FactScores,
     FactSide,
@@ -180,11 +180,12 @@ class StandIn:
         """Append an entry to the ledger, and serve it."""
         revision = len(self.ledger.entries())
         edit_id = fields.get("edit", "")
-        found = outcome(self.edits.glance(edit_id).fact_count) if edit_id else None
+        ends = kind is RevisionKind.EDIT
+        found = outcome(self.edits.glance(edit_id).fact_count) if ends else None
         self.ledger.append(
             entry(revision, kind, **fields),
             token=TOKEN,
-            edit_id=edit_id,
+            edit_id=edit_id if ends else "",
             edit_fields=applied_fields(revision, found) if found else None,
         )
         self.heartbeat()
@@ -205,6 +206,9 @@ class StandIn:
         if isinstance(request.body, RollbackRequest):
             number = self.append(RevisionKind.ROLLBACK, to=request.body.to)
             return LaneAnswer(revision=self.ledger.revision(number))
+        if isinstance(request.body, ActivationRequest):
+            kind = RevisionKind.REAPPLY if request.body.active else RevisionKind.REVERT
+            return LaneAnswer(revision=self.ledger.revision(self.append(kind, edit=request.body.edit)))
         return LaneAnswer(generated=self._generated(request.body))
 
     def _generated(self, body: GenerateRequest) -> GenerateAnswer:

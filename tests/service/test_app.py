@@ -198,6 +198,8 @@ def test_openapi_is_complete() -> None:
         "/edits",
         "/edits/{edit_id}",
         "/edits/{edit_id}/events",
+        "/edits/{edit_id}/revert",
+        "/edits/{edit_id}/reapply",
         "/generate",
         "/revisions",
         "/revisions/{revision}",

@@ -22,8 +22,9 @@ FEW = settings(max_examples=25, stateful_step_count=20, deadline=None, database=
 
 def append(ledger: Ledger, made: Entry, token: str = TOKEN) -> None:
     """Append an entry and end its edit, as the worker does."""
-    fields = applied_fields(made.revision, outcome()) if made.edit else None
-    ledger.append(made, token=token, edit_id=made.edit or "", edit_fields=fields)
+    ends = made.edit if made.kind is RevisionKind.EDIT else None
+    fields = applied_fields(made.revision, outcome()) if ends else None
+    ledger.append(made, token=token, edit_id=ends or "", edit_fields=fields)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -39,6 +40,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ledger = Ledger(redis, keys)
         append(self.ledger, entry(0, RevisionKind.BASE))
         self.states: list[tuple[str, ...]] = [()]
+        self.committed: list[tuple[str, int]] = []
 
     def running_edit(self) -> str:
         edit_id = queue_edit(self.edits).id
@@ -49,6 +51,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def edit(self) -> None:
         edit_id = self.running_edit()
         append(self.ledger, entry(len(self.states), edit=edit_id))
+        self.committed.append((edit_id, len(self.states)))
         self.states.append((*self.states[-1], edit_id))
         assert self.edits.get(edit_id).status is EditStatus.APPLIED
         assert edit_id not in self.edits.pending()
@@ -58,6 +61,24 @@ class LedgerMachine(RuleBasedStateMachine):
         to = data.draw(st.integers(0, len(self.states) - 1))
         append(self.ledger, entry(len(self.states), RevisionKind.ROLLBACK, to=to))
         self.states.append(self.states[to])
+
+    @precondition(lambda self: self.states[-1])
+    @rule(data=st.data())
+    def revert(self, data: st.DataObject) -> None:
+        active = self.states[-1]
+        edit_id = active[data.draw(st.integers(0, len(active) - 1))]
+        append(self.ledger, entry(len(self.states), RevisionKind.REVERT, edit=edit_id))
+        self.states.append(tuple(other for other in active if other != edit_id))
+        assert self.edits.get(edit_id, self.ledger.active_edits().__contains__).status is EditStatus.REVERTED
+
+    @precondition(lambda self: len(self.committed) > len(self.states[-1]))
+    @rule(data=st.data())
+    def reapply(self, data: st.DataObject) -> None:
+        reverted = [edit_id for edit_id, _ in self.committed if edit_id not in self.states[-1]]
+        edit_id = reverted[data.draw(st.integers(0, len(reverted) - 1))]
+        append(self.ledger, entry(len(self.states), RevisionKind.REAPPLY, edit=edit_id))
+        active = {*self.states[-1], edit_id}
+        self.states.append(tuple(other for other, _ in self.committed if other in active))
 
     @rule(data=st.data())
     def edit_of_another_head(self, data: st.DataObject) -> None:
@@ -106,6 +127,17 @@ class LedgerMachine(RuleBasedStateMachine):
             for revision, state in enumerate(self.states):
                 assert ledger.revision(revision).active == state
             assert ledger.active_edits() == frozenset(self.states[-1])
+
+    @invariant()
+    def what_was_computed_with_an_edit_is_known(self) -> None:
+        head = len(self.states) - 1
+        for edit_id, _ in self.committed:
+            with_it = [
+                other
+                for other, made in self.committed
+                if other != edit_id and other in self.states[-1] and edit_id in self.states[made - 1]
+            ]
+            assert self.ledger.lines().computed_with(edit_id, head) == tuple(with_it)
 
     @invariant()
     def pages_are_the_history_backwards(self) -> None:

@@ -1,14 +1,10 @@
 """A weight delta: for each layer the change of the MLP's output projection, mostly as the factors of dW = R A^T."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-
-MANTISSA_BITS = 52
-"""Bits in which a sum of products must fit for float64 to hold it exactly."""
 
 
 @dataclass(frozen=True)
@@ -22,29 +18,12 @@ class LowRank:
     solver: Tensor
 
     def dense(self) -> Tensor:
-        """The change itself, [h, d] float32, the same to the last bit in whatever order a machine sums it.
-
-        The factors are rounded to grids so coarse that float64 holds every partial sum of their products exactly.
-        """
-        residuals, solver = self._on_grids()
-        return (residuals @ solver.T).float()
+        """The change itself, [h, d] float32."""
+        return (self.residuals.double() @ self.solver.double().T).float()
 
     def is_finite(self) -> bool:
         """Whether both factors are."""
         return bool(self.residuals.isfinite().all() and self.solver.isfinite().all())
-
-    def _on_grids(self) -> tuple[Tensor, Tensor]:
-        """Both factors in float64, each a multiple of one power of two; the products' sums need MANTISSA_BITS bits.
-
-        A term's scale goes into R first, so that every column of A uses its grid to the full.
-        """
-        terms = max(self.solver.shape[1], 1)
-        bits = (MANTISSA_BITS - math.ceil(math.log2(terms))) // 2
-        largest = self.solver.double().abs().amax(0)
-        scale = _power_of_two(largest)
-        solver = _rounded(self.solver.double() / scale, torch.ones((), dtype=torch.float64), bits)
-        scaled = self.residuals.double() * scale * (largest > 0)  # what counts for nothing must coarsen no grid
-        return _rounded(scaled, _power_of_two(scaled.abs().amax()), bits), solver
 
 
 @dataclass(frozen=True)
@@ -81,6 +60,12 @@ class WeightDelta:
         """Whether every change is."""
         return all(change.is_finite() for change in self.layers.values())
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its tensors."""
+        tensors = [tensor for change in self.layers.values() for tensor in vars(change).values()]
+        return sum(tensor.nbytes for tensor in (*tensors, *self.keys.values()))
+
 
 def joined(deltas: Sequence[WeightDelta]) -> WeightDelta:
     """One delta that says the same as several, added in order."""
@@ -99,14 +84,3 @@ def _sum(changes: Sequence[Change]) -> Change:
             torch.cat([change.solver for change in low_rank], dim=1),
         )
     return Dense(torch.stack([change.dense() for change in changes]).sum(0))
-
-
-def _power_of_two(largest: Tensor) -> Tensor:
-    """The least power of two that is at least `largest`; 1 for zero."""
-    return torch.where(largest > 0, torch.exp2(torch.ceil(torch.log2(largest))), torch.ones_like(largest))
-
-
-def _rounded(values: Tensor, largest: Tensor, bits: int) -> Tensor:
-    """Rounded to multiples of largest / 2^bits."""
-    quantum = largest / 2.0**bits
-    return torch.round(values / quantum) * quantum

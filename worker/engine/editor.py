@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
+from service.checks import check_drift
 from service.contracts.edits import AnyEditRequest, BatchRequest, Outcome
+from service.contracts.model import NO_CEILINGS, Ceilings
 from service.contracts.problem import FieldError
 from service.contracts.revisions import Revision
+from service.contracts.scores import Drift
 from service.errors import ProblemError
 from service.ledger import HeadMovedError
 from worker.editing.context import EditContext
@@ -22,7 +25,7 @@ from worker.editing.templates import sample
 from worker.engine.history import History
 from worker.engine.notes import Notes
 from worker.engine.state import State
-from worker.engine.verdict import judge
+from worker.engine.verdict import Uncommitted, judge, uncommitted
 from worker.errors import EditError
 from worker.statistics.store import StatisticsStore
 
@@ -39,6 +42,7 @@ class Editor:
         defaults: Callable[[str], Mapping[str, Any] | None],
         statistics: StatisticsStore,
         compute_dtype: torch.dtype | None = None,
+        ceilings: Ceilings = NO_CEILINGS,
     ) -> None:
         self._history = history
         self._resident = history.resident
@@ -46,10 +50,14 @@ class Editor:
         self._defaults = defaults
         self._statistics = statistics
         self._compute_dtype = compute_dtype
+        self._ceilings = ceilings
         self._prefixes: dict[tuple[Any, ...], Sequence[str]] = {}
 
-    def run(self, edit_id: str, request: AnyEditRequest) -> Steps[Revision]:
-        """Compute, measure and commit an edit. If the head moves meanwhile, it is computed again on the new one."""
+    def run(self, edit_id: str, request: AnyEditRequest) -> Steps[Revision | Uncommitted]:
+        """Compute, measure and commit an edit. If the head moves meanwhile, it is computed again on the new one.
+
+        What misses the request's requirements, or is a dry run, is measured and not committed.
+        """
         method = self._methods[request.method]
         hparams = self._hparams(method, request)
         while True:
@@ -58,6 +66,7 @@ class Editor:
                 raise ProblemError(
                     409, "head-moved", f"The head is r{parent}, and base_revision asks for r{request.base_revision}."
                 )
+            check_drift(self._history.drift, self._ceilings)
             try:
                 return (yield from self._attempt(edit_id, request, method, hparams, parent))
             except HeadMovedError:
@@ -65,7 +74,7 @@ class Editor:
 
     def _attempt(
         self, edit_id: str, request: AnyEditRequest, method: Method, hparams: Hparams, parent: int
-    ) -> Steps[Revision]:
+    ) -> Steps[Revision | Uncommitted]:
         notes = Notes()
         computing = self._compute(method, request, hparams)
         delta = yield from self._while_head_is(parent, notes.taken(computing, "update"))
@@ -74,21 +83,31 @@ class Editor:
             raise ProblemError(
                 422,
                 "edit-diverged",
-                "The computed change is not finite. Lower hparams.v_lr or hparams.clamp_norm_factor.",
+                "The computed change is not finite. Lower hparams.clamp_norm_factor or the learning rate "
+                "(hparams.v_lr, of fine-tuning hparams.lr).",
             )
+        state.check()
         judging = judge(self._resident, request.facts, state.weights)
         verdict = yield from self._while_head_is(parent, notes.taken(judging, "generate"))
+        drift = yield from self._while_head_is(parent, notes.taken(self._drift(state), "drift"))
         outcome = Outcome(
             hparams=hparams.model_dump(mode="json"),
             summary=verdict.summary,
             facts=verdict.facts,
             metrics=verdict.metrics,
             generations=verdict.generations,
+            drift=drift,
             timings=notes.seconds,
             warnings=tuple(notes.warnings),
         )
+        if (end := uncommitted(request.require, outcome, dry_run=request.dry_run)) is not None:
+            return end
         yield Step("commit", 1, 1)
         return self._commit(edit_id, parent, delta, state, outcome)
+
+    def _drift(self, state: State) -> Steps[Drift]:
+        yield Step("drift", 1, 1)
+        return self._history.measured_drift(state)
 
     def _compute(self, method: Method, request: AnyEditRequest, hparams: Hparams) -> Steps[WeightDelta]:
         """The delta of all facts; a method that takes one fact is given one after another, each under those before."""

@@ -1,28 +1,39 @@
-"""The resident model in step with the ledger: boot, old states, commit and rollback."""
+"""The resident model in step with the ledger: boot, old states, and every step that moves the head."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
+from cachetools import LRUCache
 from redis.exceptions import RedisError
 from torch import Tensor
 
 from service.contracts.edits import Outcome
 from service.contracts.revisions import Entry, Revision, RevisionKind
+from service.contracts.scores import Drift
 from service.edits import applied_fields, utcnow
-from service.errors import not_found
+from service.errors import ProblemError, not_found
 from service.ledger import FencedError, HeadMovedError, Ledger
 from worker.editing.delta import WeightDelta
 from worker.engine.blobs import BlobStore
-from worker.engine.resident import Resident, RevisionCache, digests
+from worker.engine.resident import Resident, digests
 from worker.engine.state import State
 from worker.errors import CorruptStateError, LeaseLostError, WorkerError, WrongBaseError
+from worker.evaluation.drift import DriftMeter
 from worker.models.view import Weights
+
+log = logging.getLogger(__name__)
+
+CACHE_BYTES = 2**30
+"""Of the weights of old revisions that are kept, and as much again of deltas."""
 
 
 class History:
     """What the ledger says, and the model as it follows from it.
 
-    token: the lease's fencing token; on_head: called after every change of the head.
+    token: the lease's fencing token, "" while another worker leads; on_head: called after every change of the head;
+    cache_bytes: bounds what is kept of old revisions' weights, and what is kept of deltas.
     """
 
     def __init__(
@@ -30,29 +41,24 @@ class History:
         resident: Resident,
         ledger: Ledger,
         blobs: BlobStore,
-        token: str,
+        token: str = "",
         on_head: Callable[[], None] = lambda: None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.resident = resident
         self._ledger = ledger
         self._blobs = blobs
         self._token = token
         self._on_head = on_head
-        self._cache = RevisionCache()
+        self._meter = DriftMeter(resident.loaded, lambda: resident.view([{}]))
+        self._weights: LRUCache[str, Weights] = LRUCache(cache_bytes, _weights_bytes)
+        self._deltas: LRUCache[str, WeightDelta] = LRUCache(cache_bytes, lambda delta: delta.nbytes)
         self._state: State | None = None
 
     def boot(self) -> None:
         """Bring the model to the ledger's head, checked; the first boot of a model writes r0."""
         if self._ledger.head() is None:
-            base = Entry(
-                revision=0,
-                parent=None,
-                kind=RevisionKind.BASE,
-                checksum=self.resident.base_checksum,
-                tensors={},
-                created_at=utcnow(),
-            )
-            self._append(base)
+            self._append(self._entry(RevisionKind.BASE, {}, None))
         entries = self._ledger.entries()
         if entries[0].checksum != self.resident.base_checksum:
             raise WrongBaseError(
@@ -63,23 +69,60 @@ class History:
         head = entries[-1].revision
         self.resident.install(head, self.weights_at(head))
 
+    def lead(self, token: str) -> None:
+        """Append with this fencing token from now on."""
+        self._token = token
+
+    def follow(self) -> None:
+        """Bring the model to the head that others have moved, checked."""
+        entries = self._ledger.entries()
+        new = entries[self.resident.revision + 1 :]
+        if not new:
+            return
+        try:
+            weights = self._followed(new)
+        except CorruptStateError:
+            log.exception("the step to r%d failed; folding again from the blobs", new[-1].revision)
+            self._state = None
+            self._deltas.clear()
+            weights = self.weights_at(new[-1].revision)
+        self._install(new[-1].revision, weights)
+
+    def _followed(self, new: Sequence[Entry]) -> Weights:
+        if self._state is None or any(entry.kind is not RevisionKind.EDIT for entry in new):
+            self._state = None
+            return self.weights_at(new[-1].revision)
+        self._state = self._state.plus(*map(self._delta, new))
+        self._check(new[-1], self._state.weights)
+        return self._state.weights
+
     def weights_at(self, revision: int) -> Weights:
         """The edited weights of a revision, rebuilt and checked against the ledger where they are not at hand."""
         if revision == self.resident.revision:
             return self.resident.installed
-        cached = self._cache.get(revision)
+        entry = self._ledger.entries()[revision]
+        cached = self._weights.get(entry.checksum)
         if cached is None:
-            cached = self._fold(revision).weights
-            self._check(revision, cached)
-            self._cache.put(revision, cached)
+            cached = State.fold(self.resident, self._active_deltas(revision)).weights
+            self._check(entry, cached)
+            _keep(self._weights, entry.checksum, cached)
         return cached
 
     @property
     def state(self) -> State:
         """The head, held so that more can be added; folded when first asked for."""
         if self._state is None:
-            self._state = self._fold(self.resident.revision)
+            self._state = State.fold(self.resident, self._active_deltas(self.resident.revision))
         return self._state
+
+    @property
+    def drift(self) -> Drift | None:
+        """The head's drift, where it was measured."""
+        return self._ledger.entries()[self.resident.revision].drift
+
+    def measured_drift(self, state: State) -> Drift:
+        """The drift of a state that need not be committed."""
+        return self._meter.measure(state.view({}), state.norms)
 
     def active_keys(self, layer: int) -> Tensor:
         """[d, N] float32: the keys that the head's active edits were solved for at a layer."""
@@ -94,22 +137,12 @@ class History:
         state: the head's with the delta on top. Raises EditEndedError if the edit was cancelled meanwhile, and then
         only an unnamed blob has been written.
         """
-        tensors = digests(state.weights)
-        entry = Entry(
-            revision=parent + 1,
-            parent=parent,
-            kind=RevisionKind.EDIT,
-            edit=edit_id,
-            blob=self._blobs.put(delta),
-            checksum=self.resident.checksum(tensors),
-            tensors=tensors,
-            created_at=utcnow(),
-        )
-        fields = applied_fields(entry.revision, outcome)
-        self._append(entry, edit_id, fields)
-        revision = self._installed(entry, state.weights)
-        self._state = state
-        return revision
+        blob = self._blobs.put(delta)
+        _keep(self._deltas, blob, delta)
+        fields = {"edit": edit_id, "blob": blob, "drift": outcome.drift}
+        entry = self._entry(RevisionKind.EDIT, state.weights, parent, **fields)
+        self._append(entry, edit_id, applied_fields(entry.revision, outcome))
+        return self._moved(entry, state.weights, state)
 
     def rollback(self, to: int) -> Revision:
         """Append a revision with the active edits of `to`, and install it; 404 if there is no such revision."""
@@ -118,17 +151,47 @@ class History:
             raise not_found(f"revision r{to}", f"Revisions r0 to r{parent} exist.")
         weights = self.weights_at(to)
         known = self._ledger.entries()[to]
-        entry = Entry(
-            revision=parent + 1,
-            parent=parent,
-            kind=RevisionKind.ROLLBACK,
-            to=to,
-            checksum=known.checksum,
-            tensors=known.tensors,
-            created_at=utcnow(),
-        )
+        entry = self._entry(RevisionKind.ROLLBACK, weights, parent, to=to, drift=known.drift)
         self._append(entry)
-        return self._installed(entry, weights)
+        return self._moved(entry, weights)
+
+    def revert(self, edit_id: str) -> Revision:
+        """Append a revision without an edit that is in force, all others kept; 409 if it is not in force."""
+        active = self._ledger.active(self.resident.revision)
+        if all(entry.edit != edit_id for entry in active):
+            raise ProblemError(
+                409, "edit-not-active", f"Edit {edit_id} is not in force at r{self.resident.revision}, so it stays out."
+            )
+        return self._toggled(RevisionKind.REVERT, edit_id, [entry for entry in active if entry.edit != edit_id])
+
+    def reapply(self, edit_id: str) -> Revision:
+        """Append a revision with an edit put back where it was; 409 if it is in force, or was never committed."""
+        active = self._ledger.active(self.resident.revision)
+        entry = self._ledger.lines().committed.get(edit_id)
+        if entry is None:
+            raise ProblemError(409, "edit-not-applied", f"Edit {edit_id} was never applied, so it cannot be put back.")
+        if entry in active:
+            raise ProblemError(409, "edit-active", f"Edit {edit_id} is in force at r{self.resident.revision} already.")
+        return self._toggled(RevisionKind.REAPPLY, edit_id, [*active, entry])
+
+    def _toggled(self, kind: RevisionKind, edit_id: str, active: Sequence[Entry]) -> Revision:
+        state = State.fold(self.resident, map(self._delta, active))
+        state.check()
+        entry = self._entry(kind, state.weights, self.resident.revision, edit=edit_id, drift=self.measured_drift(state))
+        self._append(entry)
+        return self._moved(entry, state.weights, state)
+
+    def _entry(self, kind: RevisionKind, weights: Weights, parent: int | None, **fields: Any) -> Entry:
+        tensors = digests(weights)
+        return Entry(
+            revision=0 if parent is None else parent + 1,
+            parent=parent,
+            kind=kind,
+            checksum=self.resident.checksum(tensors),
+            tensors=tensors,
+            created_at=utcnow(),
+            **fields,
+        )
 
     def _append(self, entry: Entry, edit_id: str = "", fields: Mapping[str, str] | None = None) -> None:
         try:
@@ -139,25 +202,42 @@ class History:
             # It may have been appended or not. Only a fresh start from the ledger can tell.
             raise WorkerError(f"Redis was lost while r{entry.revision} was being committed: {error}") from error
 
-    def _installed(self, entry: Entry, weights: Weights) -> Revision:
-        self._cache.put(self.resident.revision, self.resident.installed)
-        self.resident.install(entry.revision, weights)
-        self._state = None
-        self._on_head()
+    def _moved(self, entry: Entry, weights: Weights, state: State | None = None) -> Revision:
+        self._state = state
+        self._install(entry.revision, weights)
         return self._ledger.revision(entry.revision)
 
-    def _fold(self, revision: int) -> State:
-        """A revision from the base and its active deltas, in ledger order."""
-        return State.fold(self.resident, self._active_deltas(revision))
+    def _install(self, revision: int, weights: Weights) -> None:
+        before = self._ledger.entries()[self.resident.revision]
+        _keep(self._weights, before.checksum, self.resident.installed)
+        self.resident.install(revision, weights)
+        self._on_head()
 
     def _active_deltas(self, revision: int) -> Sequence[WeightDelta]:
-        return [self._blobs.get(entry.blob or "") for entry in self._ledger.active(revision)]
+        return [self._delta(entry) for entry in self._ledger.active(revision)]
 
-    def _check(self, revision: int, weights: Weights) -> None:
-        expected = self._ledger.entries()[revision]
+    def _delta(self, entry: Entry) -> WeightDelta:
+        blob = entry.blob or ""
+        known = self._deltas.get(blob)
+        if known is None:
+            known = self._blobs.get(blob)
+            _keep(self._deltas, blob, known)
+        return known
+
+    def _check(self, entry: Entry, weights: Weights) -> None:
         found = digests(weights)
         for name, digest in found.items():
-            if expected.tensors.get(name) != digest:
-                raise CorruptStateError(f"r{revision}: {name} does not have the checksum that the ledger names.")
-        if self.resident.checksum(found) != expected.checksum:
-            raise CorruptStateError(f"r{revision} does not have the checksum that the ledger names.")
+            if entry.tensors.get(name) != digest:
+                raise CorruptStateError(f"r{entry.revision}: {name} does not have the checksum that the ledger names.")
+        if self.resident.checksum(found) != entry.checksum:
+            raise CorruptStateError(f"r{entry.revision} does not have the checksum that the ledger names.")
+
+
+def _weights_bytes(weights: Weights) -> int:
+    return sum(tensor.nbytes for tensor in weights.values())
+
+
+def _keep(cache: Any, name: str, value: Any) -> None:
+    """Keep what fits; what is larger than the whole cache is rebuilt every time."""
+    if cache.getsizeof(value) <= cache.maxsize:
+        cache[name] = value

@@ -1,15 +1,15 @@
-"""Answer the requests of the generation stream: comparisons in one batch, and rollbacks."""
+"""Answer the requests of the generation stream: comparisons in one batch, and moves of the head."""
 
 import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
 
-from service.checks import CountTokens, check_generation
+from service.checks import CountTokens, check_drift, check_generation
 from service.contracts.generate import Comparison, Continuation, GenerateAnswer, GenerateRequest
 from service.contracts.lane import LaneAnswer, LaneRequest
 from service.contracts.model import ModelCard
-from service.contracts.revisions import RollbackRequest
+from service.contracts.revisions import ActivationRequest, Revision, RollbackRequest
 from service.errors import ProblemError, not_found
 from worker.engine.generation import Wanted, decode
 from worker.engine.history import History
@@ -31,10 +31,11 @@ class Readers:
         comparing: list[tuple[LaneRequest, GenerateRequest, list[Wanted]]] = []
         for request in requests:
             try:
-                if isinstance(request.body, RollbackRequest):
-                    answer(request, LaneAnswer(revision=self._history.rollback(request.body.to)))
-                else:
-                    comparing.append((request, request.body, self._wanted(request.body)))
+                match request.body:
+                    case GenerateRequest() as body:
+                        comparing.append((request, body, self._wanted(body)))
+                    case body:
+                        answer(request, LaneAnswer(revision=self._moved(body)))
             except ProblemError as error:
                 answer(request, LaneAnswer(problem=error.problem))
             except CorruptStateError as error:
@@ -54,6 +55,14 @@ class Readers:
                 ).problem
                 for request, *_ in comparing:
                     answer(request, LaneAnswer(problem=problem))
+
+    def _moved(self, body: RollbackRequest | ActivationRequest) -> Revision:
+        if isinstance(body, RollbackRequest):
+            return self._history.rollback(body.to)
+        if not body.active:
+            return self._history.revert(body.edit)
+        check_drift(self._history.drift, self._card.ceilings)
+        return self._history.reapply(body.edit)
 
     def _decode(
         self,

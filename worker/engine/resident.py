@@ -1,7 +1,6 @@
 """The resident model and its states: every revision is a fold of deltas over the base, never a subtraction."""
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -47,9 +46,9 @@ class Resident:
         """The base of the weights that edits of a layer rewrite, [h, d] float32, on the CPU."""
         return self._oriented(self._base_of(self.name_of(layer)).float().cpu())
 
-    def cast(self, sums: Mapping[int, Tensor]) -> Weights:
-        """cast(base in float32 + sum of deltas) for each layer, as the model holds its weights."""
-        return {self.name_of(layer): self._cast(self.name_of(layer), total) for layer, total in sums.items()}
+    def cast(self, totals: Mapping[int, Tensor]) -> Weights:
+        """cast(base + total) for each layer, as the model holds its weights; totals are [h, d] float64, on the CPU."""
+        return {self.name_of(layer): self._cast(self.name_of(layer), total) for layer, total in totals.items()}
 
     def checksum(self, changed: Mapping[str, str]) -> str:
         """sha256 over the digests of all the model's tensors, those of the edited ones being `changed`."""
@@ -92,25 +91,5 @@ class Resident:
 
     def _cast(self, name: str, total: Tensor) -> Tensor:
         base = self._base_of(name)
-        return self._oriented(total).to(dtype=base.dtype, device=base.device)
-
-
-class RevisionCache:
-    """The weights of the revisions last asked for, rebuilt on demand."""
-
-    def __init__(self, size: int = 8) -> None:
-        self._size = size
-        self._weights: OrderedDict[int, Weights] = OrderedDict()
-
-    def get(self, revision: int) -> Weights | None:
-        """The weights, if they are still here."""
-        if revision in self._weights:
-            self._weights.move_to_end(revision)
-        return self._weights.get(revision)
-
-    def put(self, revision: int, weights: Weights) -> None:
-        """Keep weights; the ones not asked for longest go."""
-        self._weights[revision] = weights
-        self._weights.move_to_end(revision)
-        while len(self._weights) > self._size:
-            self._weights.popitem(last=False)
+        summed = (self._oriented(base).cpu().double() + total).float()
+        return self._oriented(summed).to(dtype=base.dtype, device=base.device)

@@ -1,11 +1,13 @@
 """What an edit did, before it is committed: scores and continuations on the base and on the edited weights."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from service.contracts.edits import Fact, Generations
+from service.contracts.edits import EditStatus, Fact, Generations, Outcome, Requirements
+from service.contracts.problem import Problem
 from service.contracts.scores import FactScores, Metrics, Summaries
+from service.errors import ProblemError
 from worker.editing.progress import Steps
 from worker.engine.generation import Wanted, decode
 from worker.engine.resident import Resident
@@ -27,6 +29,40 @@ class Verdict:
     facts: tuple[FactScores, ...]
     metrics: Metrics | None
     generations: tuple[Generations, ...]
+
+
+@dataclass(frozen=True)
+class Uncommitted:
+    """How an edit ended that was computed and measured, and never became a revision."""
+
+    status: EditStatus
+    outcome: Outcome
+    problem: Problem | None = None
+
+
+def uncommitted(require: Requirements | None, outcome: Outcome, *, dry_run: bool) -> Uncommitted | None:
+    """Why the measured edit is not to be committed: it misses a requirement, or is a dry run; None if it may be."""
+    missed = [] if require is None else list(_missed(require, outcome))
+    if missed:
+        detail = f"Nothing was committed: {'; '.join(missed)}."
+        return Uncommitted(EditStatus.REJECTED, outcome, ProblemError(422, "requirements-missed", detail).problem)
+    return Uncommitted(EditStatus.MEASURED, outcome) if dry_run else None
+
+
+def _missed(require: Requirements, outcome: Outcome) -> Iterator[str]:
+    after = outcome.summary.after
+    least = (
+        ("efficacy", require.efficacy, "EA", after.EA),
+        ("generality", require.generality, "PA", after.PA),
+        ("locality", require.locality, "neighborhood_acc", after.neighborhood_acc),
+    )
+    for name, wanted, score, found in least:
+        if wanted is not None and (found is None or found < wanted):
+            reached = "unknown" if found is None else f"{found:.4g}"
+            yield f"{name} asks for {score} of at least {wanted:g}, and it is {reached}"
+    ratio = 1.0 if outcome.drift is None else outcome.drift.perplexity_ratio
+    if require.max_perplexity_ratio is not None and not ratio <= require.max_perplexity_ratio:
+        yield f"max_perplexity_ratio is {require.max_perplexity_ratio:g}, and the ratio is {ratio:.4g}"
 
 
 def judge(resident: Resident, facts: Sequence[Fact], weights: Weights) -> Steps[Verdict]:

@@ -16,6 +16,7 @@ from tests.worker.engine.kit import Stand, overridden
 from worker.editing.method import Method, discover
 from worker.editing.progress import Steps
 from worker.engine.editor import Editor
+from worker.engine.verdict import Uncommitted
 from worker.errors import EditError
 from worker.statistics.store import StatisticsStore
 
@@ -50,6 +51,12 @@ DIRECT: list[dict[str, Any]] = [
 """Facts that a random model can be made to say: the target is one token, and follows the subject."""
 
 
+def committed(end: Revision | Uncommitted) -> Revision:
+    """The revision that an edit made."""
+    assert isinstance(end, Revision)
+    return end
+
+
 class Desk:
     """An editor on an engine, and edits that have been taken up."""
 
@@ -75,7 +82,7 @@ class Desk:
         assert self.stand.edits.take_up(edit_id)
         return self.stand.edits.get(edit_id)
 
-    def begin(self, **fields: Any) -> tuple[Edit, Steps[Revision]]:
+    def begin(self, **fields: Any) -> tuple[Edit, Steps[Revision | Uncommitted]]:
         edit = self.take_up(**fields)
         return edit, self.editor.run(edit.id, edit.request)
 

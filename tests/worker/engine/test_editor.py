@@ -11,7 +11,7 @@ from service.contracts.edits import EditStatus
 from service.errors import ProblemError
 from service.ledger import EditEndedError
 from tests.driving import finish, finish_noting
-from tests.worker.engine.desk import DEFAULTS, FACT, Desk
+from tests.worker.engine.desk import DEFAULTS, FACT, Desk, committed
 from tests.worker.engine.kit import bits, live_checksum, low_rank, overridden, random_delta, same_bits
 from worker.editing.context import EditContext, FactLike
 from worker.editing.delta import WeightDelta
@@ -53,7 +53,7 @@ def test_steps_are_small_and_named(desk: Desk) -> None:
     _, steps = desk.begin()
     _, seen = finish_noting(steps)
     phases = list(dict.fromkeys(step.phase for step in seen))
-    assert phases == ["templates", "key", "value", "measure", "commit"]
+    assert phases == ["templates", "key", "value", "measure", "drift", "commit"]
     assert sum(step.phase == "value" for step in seen) == 6
 
 
@@ -129,7 +129,7 @@ def test_a_head_that_moves_meanwhile_is_edited_instead(desk: Desk, phase: str) -
     while next(steps).phase != phase:
         pass
     moved = desk.stand.history.rollback(0)
-    revision = finish(steps)
+    revision = committed(finish(steps))
     assert (revision.revision, revision.parent) == (moved.revision + 1, moved.revision)
     assert revision.active == (edit.id,)
     assert revision.checksum == live_checksum(desk.stand.loaded)

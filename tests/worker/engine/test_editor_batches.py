@@ -12,7 +12,7 @@ from service.contracts.edits import Edit, EditStatus, Fact, Outcome
 from service.contracts.scores import FactScores
 from service.errors import ProblemError
 from tests.driving import finish, finish_noting
-from tests.worker.engine.desk import BATCH, DEFAULTS, DIRECT, FACT, MEMIT, Desk
+from tests.worker.engine.desk import BATCH, DEFAULTS, DIRECT, FACT, MEMIT, Desk, committed
 from tests.worker.engine.kit import bits, live_checksum, low_rank, random_delta, same_bits
 from worker.editing.context import EditContext, FactLike
 from worker.editing.delta import WeightDelta
@@ -98,9 +98,18 @@ def test_an_outcome_says_of_each_fact_what_can_be_measured_of_it(desk: Desk) -> 
     took = [scores.after.summary.EA for scores in outcome.facts]
     assert pytest.approx(sum(took) / len(took)) == outcome.summary.after.EA
     assert outcome.summary.after.ES == outcome.facts[0].after.summary.ES
-    assert {"templates", "statistics", "factor", "key", "value", "keys", "update", "measure", "generate"} == set(
-        outcome.timings
-    )
+    assert {
+        "templates",
+        "statistics",
+        "factor",
+        "key",
+        "value",
+        "keys",
+        "update",
+        "measure",
+        "generate",
+        "drift",
+    } == set(outcome.timings)
 
 
 def _close(found: FactScores, expected: FactScores) -> None:
@@ -265,7 +274,7 @@ def test_a_head_that_moves_in_mid_batch_is_edited_instead(desk: Desk, method: st
     begun = next(step for step in seen if step.phase not in ("templates", "statistics"))
     again = next(steps)
     assert (again.phase, again.step) == (begun.phase, begun.step), "not one step more on the old head"
-    revision = finish(steps)
+    revision = committed(finish(steps))
     assert (revision.revision, revision.parent) == (moved.revision + 1, moved.revision)
     assert revision.active == (edit.id,)
     assert revision.checksum == live_checksum(desk.stand.loaded)

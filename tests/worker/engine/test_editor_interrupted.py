@@ -13,7 +13,7 @@ from service.contracts.edits import EditStatus
 from service.keys import Keys
 from tests.driving import finish, finish_noting
 from tests.families import tiny_model
-from tests.worker.engine.desk import BATCH, Desk
+from tests.worker.engine.desk import BATCH, Desk, committed
 from tests.worker.engine.kit import Stand, bits, overridden, random_delta, same_bits, surroundings
 from worker.editing.progress import Step
 
@@ -54,7 +54,7 @@ def _undisturbed(method: str, dtype: torch.dtype | None, redis: Redis, folder: P
     desk.stand.commit(random_delta(desk.stand.loaded, 1, 3, scale=0.1))
     desk.editor = desk.editor_of(compute_dtype=dtype)
     revision, steps = finish_noting(desk.begin(method=method, facts=BATCH, hparams=HPARAMS)[1])
-    return desk, revision.checksum, steps
+    return desk, committed(revision).checksum, steps
 
 
 def _places(steps: list[Step]) -> list[int]:
@@ -84,7 +84,7 @@ def test_a_batch_that_is_cancelled_leaves_nothing(
         before.holds()
         assert desk.stand.edits.get(edit.id).status is EditStatus.RUNNING
     _, steps = desk.begin(method=method, facts=BATCH, hparams=HPARAMS)
-    assert finish(steps).checksum == checksum
+    assert committed(finish(steps)).checksum == checksum
 
 
 @contextmanager
@@ -122,4 +122,4 @@ def test_a_batch_that_fails_leaves_nothing(
             finish(steps)
         before.holds()
         assert desk.stand.edits.get(edit.id).status is EditStatus.RUNNING
-    assert finish(desk.begin(method=method, facts=BATCH, hparams=HPARAMS)[1]).checksum == checksum
+    assert committed(finish(desk.begin(method=method, facts=BATCH, hparams=HPARAMS)[1])).checksum == checksum

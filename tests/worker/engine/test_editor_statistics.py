@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.driving import finish_noting
-from tests.worker.engine.desk import Desk
+from tests.worker.engine.desk import Desk, committed
 from tests.worker.engine.kit import random_delta
 
 ADJUSTED = {"mom2_adjustment": True, "mom2_n_tokens": 3000}
@@ -20,14 +20,16 @@ def test_own_statistics_are_computed_once_and_turn_the_edit(desk: Desk) -> None:
     plain = desk.run()
     desk.stand.history.rollback(0)
     _, steps = desk.begin(hparams=ADJUSTED)
-    revision, seen = finish_noting(steps)
+    end, seen = finish_noting(steps)
+    revision = committed(end)
     assert {step.step for step in seen if step.phase == "statistics"} >= {0, 1024, 2048, 3000}
     assert revision.checksum != desk.stand.ledger.revision(plain.revision or 0).checksum
     (file,) = _computed(desk)
     known = file.read_bytes()
     desk.stand.history.rollback(0)
     _, steps = desk.begin(hparams=ADJUSTED)
-    again, seen = finish_noting(steps)
+    end, seen = finish_noting(steps)
+    again = committed(end)
     assert not any(step.phase == "statistics" for step in seen)
     assert again.checksum == revision.checksum
     assert [path.read_bytes() for path in _computed(desk)] == [known]

@@ -78,7 +78,7 @@ STEPS = st.lists(
         st.tuples(
             st.sampled_from(["edit", "dense edit"]), st.lists(st.integers(0, 3), min_size=1, max_size=3, unique=True)
         ),
-        st.tuples(st.just("rollback"), st.integers(0, 99)),
+        st.tuples(st.sampled_from(["rollback", "revert", "reapply"]), st.integers(0, 99)),
         st.tuples(st.just("restart"), st.none()),
     ),
     max_size=10,
@@ -92,7 +92,7 @@ def _held_is_refolded(stand: Stand) -> None:
     refolded = State.fold(stand.resident, [blobs.get(str(entry.blob)) for entry in entries])
     held = stand.history.state
     assert held.sums.keys() == refolded.sums.keys()
-    assert all(torch.equal(total, refolded.sums[layer]) for layer, total in held.sums.items())
+    assert all(torch.equal(total.total(), refolded.sums[layer].total()) for layer, total in held.sums.items())
     assert stand.resident.installed.keys() == held.weights.keys()
     assert all(torch.equal(stand.resident.installed[name], tensor) for name, tensor in held.weights.items())
 
@@ -105,17 +105,27 @@ def test_any_history_is_a_plain_list_of_states(redis: Redis, boot: Boot, steps: 
     client.flushall()
     stand = boot("gpt2", torch.bfloat16)
     active: list[tuple[int, ...]] = [()]
+    ids: dict[int, str] = {}
     checksums: dict[tuple[int, ...], str] = {(): stand.resident.base_checksum}
     for seed, (kind, value) in enumerate(steps):
         if kind in ("edit", "dense edit"):
             draw = random_delta if kind == "edit" else dense_delta
             made = stand.commit(draw(stand.loaded, *value, seed=seed))
+            ids[seed] = str(made.edit)
             active.append((*active[-1], seed))
         elif kind == "rollback":
             to = value % len(active)
             made = stand.history.rollback(to)
             assert made.to == to
             active.append(active[to])
+        elif kind in ("revert", "reapply"):
+            candidates = [s for s in ids if (s in active[-1]) is (kind == "revert")]
+            if not candidates:
+                continue
+            chosen = candidates[value % len(candidates)]
+            made = getattr(stand.history, kind)(ids[chosen])
+            assert (made.kind, made.edit) == (RevisionKind(kind), ids[chosen])
+            active.append(tuple(sorted({*active[-1]} ^ {chosen})))
         else:
             stand = boot("gpt2", torch.bfloat16)
             made = stand.ledger.revision(len(active) - 1)
@@ -125,6 +135,72 @@ def test_any_history_is_a_plain_list_of_states(redis: Redis, boot: Boot, steps: 
         _held_is_refolded(stand)
     assert len(set(checksums.values())) == len(checksums)
     assert [entry.revision for entry in stand.ledger.entries()] == list(range(len(active)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_any_edit_can_be_taken_out_and_put_back(boot: Boot, which: int, dtype: torch.dtype) -> None:
+    stand = boot("gpt2", dtype)
+    deltas = (random_delta(stand.loaded, 0, 1, rank=5), dense_delta(stand.loaded, 1, 3), random_delta(stand.loaded, 1))
+    made = [stand.commit(delta) for delta in deltas]
+    with_all = bits(stand.loaded)
+    others = [delta for index, delta in enumerate(deltas) if index != which]
+    out = stand.history.revert(str(made[which].edit))
+    assert (out.revision, out.kind, out.active_count) == (4, RevisionKind.REVERT, 2)
+    expected = State.fold(stand.resident, others).weights
+    assert all(torch.equal(stand.resident.installed[name], tensor) for name, tensor in expected.items())
+    assert out.checksum == live_checksum(stand.loaded) == live_checksum(boot("gpt2", dtype).loaded)
+    with pytest.raises(ProblemError, match="not in force at r4"):
+        stand.history.revert(str(made[which].edit))
+    back = stand.history.reapply(str(made[which].edit))
+    assert (back.revision, back.kind, back.checksum) == (5, RevisionKind.REAPPLY, made[-1].checksum)
+    assert back.active == tuple(str(one.edit) for one in made)
+    assert same_bits(bits(stand.loaded), with_all)
+    with pytest.raises(ProblemError, match="in force at r5 already"):
+        stand.history.reapply(str(made[which].edit))
+    for one in made:
+        stand.history.revert(str(one.edit))
+    assert live_checksum(stand.loaded) == stand.resident.base_checksum
+
+
+def test_an_edit_that_was_never_applied_cannot_be_put_back(boot: Boot) -> None:
+    stand = boot()
+    before = stand.state()
+    with pytest.raises(ProblemError, match="was never applied") as raised:
+        stand.history.reapply(stand.running_edit())
+    assert raised.value.problem.status == 409
+    assert stand.state() == before
+
+
+def test_a_follower_goes_where_the_leader_goes(boot: Boot) -> None:
+    """Edit by edit from what it holds, several at once, and back: always to the leader's checksum."""
+    leader, follower = boot("gpt2"), boot("gpt2")
+    for held in (False, True):
+        made = [leader.commit(random_delta(leader.loaded, 1, seed=seed)) for seed in range(2)]
+        follower.history.follow()
+        assert live_checksum(follower.loaded) == made[-1].checksum == live_checksum(leader.loaded)
+        if held:
+            leader.history.revert(str(made[0].edit))
+        else:
+            _held_is_refolded(follower)
+            leader.commit(dense_delta(leader.loaded, 1, 2))
+        follower.history.follow()
+        assert live_checksum(follower.loaded) == live_checksum(leader.loaded)
+        assert follower.resident.revision == leader.resident.revision
+        _held_is_refolded(follower)
+
+
+def test_a_follower_that_meets_a_damaged_blob_stays_where_it_is(boot: Boot) -> None:
+    leader, follower = boot(), boot()
+    path = leader.blobs_folder / f"{leader.commit(random_delta(leader.loaded)).blob}.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(CorruptStateError):
+        follower.history.follow()
+    assert live_checksum(follower.loaded) == follower.resident.base_checksum
+    path.write_bytes(content)
+    follower.history.follow()
+    assert live_checksum(follower.loaded) == live_checksum(leader.loaded)
 
 
 @pytest.mark.parametrize("to", [0, 1, 2, 3])

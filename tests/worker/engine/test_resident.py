@@ -1,4 +1,4 @@
-"""A revision is a fold: base plus deltas in float32, cast once; the base comes back bit for bit."""
+"""A revision is a fold: base plus deltas, cast once; the base comes back bit for bit."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.families import CONFIGS, LAYERS, tiny_model
 from tests.worker.engine.kit import bits, live_checksum, low_rank, random_delta, same_bits
 from worker.editing.delta import LowRank, WeightDelta
-from worker.engine.resident import Resident, RevisionCache, digest
+from worker.engine.resident import Resident, digest
 from worker.engine.state import State
 from worker.models.loaded import LoadedModel
 
@@ -26,7 +26,7 @@ DELTAS = st.lists(
         st.lists(st.integers(0, LAYERS - 1), min_size=1, max_size=2, unique=True),
         st.integers(1, 3),
         st.integers(0, 2**31),
-        st.sampled_from([2.0**-10, 0.25, 32.0]),
+        st.sampled_from([2.0**-10, 0.25, 4.0]),
     ),
     max_size=5,
 )
@@ -50,11 +50,11 @@ def _plain_fold(resident: Resident, deltas: Sequence[WeightDelta]) -> dict[str, 
     for delta in deltas:
         for layer, change in delta.layers.items():
             name = resident.name_of(layer)
-            dense = low_rank(change).residuals @ low_rank(change).solver.T
+            dense = low_rank(change).residuals.double() @ low_rank(change).solver.double().T
             weight = resident.loaded.model.get_parameter(name).data
-            before = sums[name] if name in sums else weight.float()
+            before = sums[name] if name in sums else weight.double()
             sums[name] = before + (dense.T if resident.loaded.family.name == "gpt2" else dense)
-    return {name: total.to(resident.loaded.dtype) for name, total in sums.items()}
+    return {name: total.float().to(resident.loaded.dtype) for name, total in sums.items()}
 
 
 def _draw(loaded: LoadedModel, drawn: Sequence[Any]) -> list[WeightDelta]:
@@ -145,13 +145,3 @@ def test_a_digest_is_of_dtype_and_shape_too() -> None:
     seen = {digest(tensor) for tensor in (zeros, zeros.T, zeros.reshape(-1), zeros.int(), torch.zeros(4, 8).half())}
     assert len(seen) == 5
     assert digest(zeros.T) == digest(zeros.T.contiguous())
-
-
-def test_the_cache_keeps_what_was_asked_for_last() -> None:
-    cache_of_two = RevisionCache(size=2)
-    weights: list[dict[str, Tensor]] = [{} for _ in range(3)]
-    cache_of_two.put(0, weights[0])
-    cache_of_two.put(1, weights[1])
-    assert cache_of_two.get(0) is weights[0]
-    cache_of_two.put(2, weights[2])
-    assert [cache_of_two.get(revision) for revision in (0, 1, 2)] == [weights[0], None, weights[2]]
