@@ -11,7 +11,6 @@ from service import display
 from service.client import Client
 from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
 from service.contracts.generate import GenerateRequest
-from service.contracts.revisions import RollbackRequest
 from service.errors import ProblemError
 from service.facts import decode, parse
 
@@ -47,6 +46,15 @@ def edit(
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A hyperparameter, its value as in JSON; repeatable.")
     ] = None,
     base_revision: Annotated[str | None, typer.Option(help="Refuse unless this is the head.")] = None,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Reject the edit unless it reaches this: efficacy, generality or locality (true, or a share from 0 to "
+            "1), or max_perplexity_ratio; repeatable.",
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute and measure, and commit nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the edit until it ends.")] = True,
     as_json: JsonOption = False,
     url: UrlOption = URL,
@@ -62,8 +70,10 @@ def edit(
     }
     options = {
         "method": method,
-        "hparams": dict(_hparam(text) for text in hparam or ()),
+        "hparams": dict(_named(text, "--hparam") for text in hparam or ()),
         "base_revision": base_revision,
+        "require": dict(_named(text, "--require") for text in require) if require else None,
+        "dry_run": dry_run,
     }
     request = _request({name: value for name, value in one.items() if value not in (None, [])}, batch, options)
     with Client(url) as client:
@@ -73,9 +83,9 @@ def edit(
             if final.fact_count > len(final.request.facts):
                 final = client.edit(final.id)
     if as_json:
-        _print_json(final)
+        print_json(final)
     else:
-        _show_edit(final, Console())
+        show_edit(final, Console())
     _exit(final)
 
 
@@ -105,29 +115,11 @@ def generate(
     with Client(url) as client:
         answer = client.generate(request)
     if as_json:
-        _print_json(answer)
+        print_json(answer)
         return
     old = answer.results[0].before.revision
     headings = (f"before: {before} (r{old})", f"after: {after} (r{answer.revision})")
     Console().print(display.comparison_table(answer.results, *headings))
-
-
-def rollback(
-    to: Annotated[str, typer.Argument(help="The revision whose edits should be in force again; r0 is the base.")],
-    as_json: JsonOption = False,
-    url: UrlOption = URL,
-) -> None:
-    """Make a new revision that equals an old one."""
-    request = RollbackRequest.model_validate({"to": to})
-    with Client(url) as client:
-        revision = client.rollback(request.to)
-    if as_json:
-        _print_json(revision)
-        return
-    edits = "1 edit" if revision.active_count == 1 else f"{revision.active_count} edits"
-    console = Console()
-    console.print(f"r{revision.revision} is the head: {edits} in force, as in r{request.to}", highlight=False)
-    console.print(f"checksum {revision.checksum}", highlight=False)
 
 
 def status(as_json: JsonOption = False, url: UrlOption = URL) -> None:
@@ -135,7 +127,7 @@ def status(as_json: JsonOption = False, url: UrlOption = URL) -> None:
     with Client(url) as client:
         model = client.model()
         if as_json:
-            _print_json(model)
+            print_json(model)
             return
         Console().print(display.status_view(model, client.revisions(limit=5).revisions, client.edits(limit=5).edits))
 
@@ -171,7 +163,8 @@ def _follow(client: Client, edit: Edit) -> Edit:
     return edit
 
 
-def _show_edit(edit: Edit, console: Console) -> None:
+def show_edit(edit: Edit, console: Console) -> None:
+    """What an edit did, for people."""
     outcome = edit.outcome
     if outcome is not None and outcome.metrics is not None:
         texts = {generated.prompt: (generated.before, generated.after) for generated in outcome.generations}
@@ -189,21 +182,22 @@ def _show_edit(edit: Edit, console: Console) -> None:
 
 
 def _exit(edit: Edit) -> None:
-    if edit.status.ended and edit.status is not EditStatus.APPLIED:
+    if edit.status.ended and edit.status not in (EditStatus.APPLIED, EditStatus.MEASURED):
         if edit.problem is not None:
             raise ProblemError.of(edit.problem)
         raise typer.Exit(1)
 
 
-def _hparam(text: str) -> tuple[str, Any]:
+def _named(text: str, option: str) -> tuple[str, Any]:
     name, separator, value = text.partition("=")
     if not separator or not name:
-        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--hparam")
+        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
     try:
         return name, json.loads(value)
     except json.JSONDecodeError:
         return name, value
 
 
-def _print_json(answer: BaseModel) -> None:
+def print_json(answer: BaseModel) -> None:
+    """For scripts."""
     typer.echo(answer.model_dump_json(indent=2))

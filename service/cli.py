@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from service import calls, display
+from service import calls, display, timeline
 from service import demo as demonstration
 from service.claims import UpError
 from service.errors import ProblemError
@@ -27,7 +27,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (calls.edit, calls.generate, calls.rollback, calls.status):
+for command in (
+    calls.edit,
+    calls.generate,
+    timeline.log,
+    timeline.show,
+    timeline.revert,
+    timeline.reapply,
+    timeline.rollback,
+    calls.status,
+):
     app.command()(command)
 
 

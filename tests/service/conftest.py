@@ -1,6 +1,7 @@
 """A running API that is spoken to over HTTP, and a stand-in for the worker that speaks to it through Redis."""
 
 import faulthandler
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,10 +13,14 @@ from redis import Redis
 from rq import Queue
 from rq.serializers import JSONSerializer
 
+from service import cli
 from service.keys import Keys
 from service.server import make_server
 from service.settings import Settings
 from tests.service.stand_in import StandIn
+
+Run = Callable[..., tuple[int, str, str]]
+"""Runs a command; returns exit code, output and error output."""
 
 MODEL = "test-model"
 
@@ -92,3 +97,26 @@ def rung(valkey_url: str, keys: Keys) -> Iterator[Callable[[], list[str]]]:
     with Redis.from_url(valkey_url) as raw:
         queue = Queue(keys.queue, connection=raw, serializer=JSONSerializer)
         yield lambda: [job.args[0] for job in queue.jobs]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command; returns exit code, output and error output."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["palimpsest", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def ask(run: Run, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command against the running API."""
+    monkeypatch.setenv("PALIMPSEST_URL", str(http.base_url))
+    return run

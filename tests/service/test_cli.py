@@ -5,11 +5,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-import httpx
 import pytest
 
 from service import cli
@@ -20,34 +18,10 @@ from service.contracts.revisions import Revision
 from service.errors import ProblemError
 from tests.service import stand_in
 from tests.service.acting import acting
+from tests.service.conftest import Run
 from tests.service.stand_in import EIFFEL, StandIn, batch_json
 
-Run = Callable[..., tuple[int, str, str]]
-
 EDIT = ("edit", EIFFEL["prompt"], "--subject", EIFFEL["subject"], "--target-new", EIFFEL["target_new"])
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs a command; returns exit code, output and error output."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("REDIS_URL", raising=False)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["palimpsest", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def ask(run: Run, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command against the running API."""
-    monkeypatch.setenv("PALIMPSEST_URL", str(http.base_url))
-    return run
 
 
 def test_edit_follows_the_edit_and_shows_both_sides(ask: Run, worker: StandIn) -> None:

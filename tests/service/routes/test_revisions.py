@@ -111,3 +111,40 @@ def test_a_rollback_that_is_not_answered_points_to_the_history(http: httpx.Clien
     answer = http.post("/rollback", json={"to": 0})
     assert answer.status_code == 504
     assert "GET /revisions" in answer.json()["detail"]
+
+
+def test_revert_tells_what_was_computed_with_the_edit(http: httpx.Client, worker: StandIn) -> None:
+    edits = [queue_edit(worker.edits) for _ in range(3)]
+    for edit in edits:
+        worker.apply(edit.id)
+    answer = http.post(f"/edits/{edits[1].id}/revert")
+    assert answer.status_code == 201
+    assert (answer.headers["Location"], answer.headers["X-Model-Revision"]) == ("/revisions/4", "4")
+    body = answer.json()
+    assert (body["revision"]["kind"], body["revision"]["edit"]) == ("revert", edits[1].id)
+    assert body["revision"]["active"] == [edits[0].id, edits[2].id]
+    assert body["computed_with_it"] == [edits[2].id]
+    assert body["rescore"] == {"revision": 4, "facts": "active"}
+    back = http.post(f"/edits/{edits[1].id}/reapply")
+    assert back.status_code == 201
+    assert back.json()["active"] == [edit.id for edit in edits]
+    assert http.get("/revisions/4").json()["active_count"] == 2
+
+
+def test_a_page_shows_the_last_of_many_active_edits(http: httpx.Client, worker: StandIn) -> None:
+    edits = [queue_edit(worker.edits) for _ in range(25)]
+    for edit in edits:
+        worker.apply(edit.id)
+    (newest,) = http.get("/revisions", params={"limit": 1}).json()["revisions"]
+    assert (newest["active_count"], newest["active"]) == (25, [edit.id for edit in edits[-20:]])
+    assert http.get("/revisions/25").json()["active"] == [edit.id for edit in edits]
+
+
+@pytest.mark.parametrize("what", ["revert", "reapply"])
+def test_a_toggle_of_what_is_not_there(http: httpx.Client, worker: StandIn, what: str) -> None:
+    assert http.post(f"/edits/{'0' * 16}/{what}").status_code == 404
+    edit = queue_edit(worker.edits)
+    worker.die()
+    answer = http.post(f"/edits/{edit.id}/{what}")
+    assert answer.status_code == 503
+    assert answer.json()["type"].endswith(":no-worker")

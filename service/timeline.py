@@ -1,0 +1,143 @@
+"""The commands about revisions: the history, one of them, and what makes a new one without an edit."""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from service.calls import URL, JsonOption, UrlOption, print_json, show_edit
+from service.client import Client
+from service.contracts.revisions import Revision, RollbackRequest
+from service.contracts.scores import Drift
+
+EditArgument = Annotated[str, typer.Argument(metavar="EDIT", help="An edit's id: 16 hexadecimal digits.")]
+
+
+def log(
+    limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
+    before: Annotated[int | None, typer.Option(min=1, help="Only revisions below this number.")] = None,
+    as_json: JsonOption = False,
+    url: UrlOption = URL,
+) -> None:
+    """Show the revisions, newest first: what made each, how many edits are in force, how far it has drifted."""
+    with Client(url) as client:
+        page = client.revisions(limit=limit, before=before)
+    if as_json:
+        print_json(page)
+        return
+    console = Console()
+    console.print(_history(page.revisions))
+    if page.next is not None:
+        console.print(f"older ones: palimpsest log --before {page.next}", style="dim", highlight=False)
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="REVISION|EDIT", help="A revision such as r3, or an edit's id.")],
+    as_json: JsonOption = False,
+    url: UrlOption = URL,
+) -> None:
+    """Show one revision, or one edit with its scores."""
+    with Client(url) as client:
+        revision = client.revision(int(name.removeprefix("r"))) if re.fullmatch(r"r?[0-9]{1,15}", name) else None
+        edit = client.edit(name) if revision is None else None
+    found = revision or edit
+    if as_json and found is not None:
+        print_json(found)
+    elif revision is not None:
+        Console().print(_one(revision))
+    elif edit is not None:
+        show_edit(edit, Console())
+
+
+def rollback(
+    to: Annotated[str, typer.Argument(help="The revision whose edits should be in force again; r0 is the base.")],
+    as_json: JsonOption = False,
+    url: UrlOption = URL,
+) -> None:
+    """Make a new revision that equals an old one."""
+    request = RollbackRequest.model_validate({"to": to})
+    with Client(url) as client:
+        revision = client.rollback(request.to)
+    if as_json:
+        print_json(revision)
+    else:
+        _say(revision, f", as in r{request.to}")
+
+
+def revert(edit: EditArgument, as_json: JsonOption = False, url: UrlOption = URL) -> None:
+    """Make a new revision without one edit; all later ones stay."""
+    with Client(url) as client:
+        answer = client.revert(edit)
+    if as_json:
+        print_json(answer)
+        return
+    _say(answer.revision, f", without {edit}")
+    Console().print(answer.notice, style="yellow" if answer.computed_with_it else "", markup=False, soft_wrap=True)
+
+
+def reapply(edit: EditArgument, as_json: JsonOption = False, url: UrlOption = URL) -> None:
+    """Make a new revision with a reverted edit in force again; nothing is computed anew."""
+    with Client(url) as client:
+        revision = client.reapply(edit)
+    if as_json:
+        print_json(revision)
+    else:
+        _say(revision, f", {edit} among them")
+
+
+def _say(revision: Revision, more: str) -> None:
+    console = Console()
+    console.print(f"r{revision.revision} is the head: {_in_force(revision)} in force{more}", highlight=False)
+    console.print(f"checksum {revision.checksum}", highlight=False)
+
+
+def _history(revisions: Iterable[Revision]) -> Table:
+    columns = ("revision", "made by", "in force", "change", "perplexity", "KL", "made at")
+    table = Table(*columns, box=None)
+    for revision in revisions:
+        drift = _drift(revision.drift)
+        count = str(revision.active_count)
+        table.add_row(f"r{revision.revision}", _made_by(revision), count, *drift, _at(revision))
+    return table
+
+
+def _one(revision: Revision) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    table.add_row("revision", f"r{revision.revision}")
+    table.add_row("made by", _made_by(revision))
+    table.add_row("parent", "none" if revision.parent is None else f"r{revision.parent}")
+    table.add_row("made at", _at(revision))
+    table.add_row("checksum", revision.checksum)
+    if revision.drift is not None:
+        norms = ", ".join(f"layer {layer}: {norm:.2%}" for layer, norm in revision.drift.norms.items()) or "none"
+        table.add_row("change of the weights", norms)
+        table.add_row("perplexity", f"{revision.drift.perplexity_ratio:.3f} times the base's")
+        table.add_row("KL to the base", f"{revision.drift.kl:.4f} nats a token")
+    table.add_row("in force", Text("\n".join(revision.active) or "no edit"))
+    return table
+
+
+def _made_by(revision: Revision) -> str:
+    what = revision.edit if revision.to is None else f"to r{revision.to}"
+    return revision.kind if what is None else f"{revision.kind} {what}"
+
+
+def _drift(drift: Drift | None) -> tuple[str, str, str]:
+    if drift is None:
+        return "", "", ""
+    largest = max(drift.norms.values(), default=0.0)
+    return f"{largest:.2%}", f"x {drift.perplexity_ratio:.3f}", f"{drift.kl:.4f}"
+
+
+def _in_force(revision: Revision) -> str:
+    return "1 edit" if revision.active_count == 1 else f"{revision.active_count} edits"
+
+
+def _at(revision: Revision) -> str:
+    return revision.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
