@@ -38,7 +38,7 @@ class DriftMeter:
         if not norms:
             return Drift(norms={}, perplexity_ratio=1.0, kl=0.0)
         base, found = self._of_base, self._logprobs(view)
-        _, _, targets, kept = self._batch
+        _, targets, kept = self._batch
         kl = (base.exp() * (base - found)).sum(-1)[kept].mean()
         of_targets = [side.gather(-1, targets[..., None])[..., 0][kept].mean() for side in (base, found)]
         return Drift(
@@ -46,8 +46,8 @@ class DriftMeter:
         )
 
     @cached_property
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """ids and attention mask [B, T]; the tokens that follow, and which of them are of a sentence, [B, T - 1]."""
+    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """ids [B, T], padded on the right; the tokens that follow, and which of them are of a sentence, [B, T - 1]."""
         loaded = self._loaded
         rows = [loaded.tokenizer(sentence)["input_ids"] for sentence in self._sentences]
         ids = torch.full((len(rows), max(map(len, rows))), loaded.pad_token_id)
@@ -56,7 +56,7 @@ class DriftMeter:
             ids[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = 1
         ids, mask = ids.to(loaded.device), mask.to(loaded.device)
-        return ids, mask, ids[:, 1:], mask[:, 1:].bool()
+        return ids, ids[:, 1:], mask[:, 1:].bool()
 
     @cached_property
     def _of_base(self) -> Tensor:
@@ -65,7 +65,7 @@ class DriftMeter:
     @torch.no_grad()
     def _logprobs(self, view: View) -> Tensor:
         """[B, T - 1, V] float32."""
-        ids, mask, _, _ = self._batch
-        with view():
-            hidden = self._loaded.trunk(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        ids, _, _ = self._batch
+        with view():  # without a mask: no token sees those after it, and padding in no window at all would be NaN
+            hidden = self._loaded.trunk(input_ids=ids, use_cache=False).last_hidden_state
             return self._loaded.logits(hidden[:, :-1]).float().log_softmax(-1)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
+from service.contracts.model import NO_CEILINGS, Ceilings
 from service.contracts.revisions import Revision
 from service.errors import ProblemError
 from tests.driving import finish
@@ -71,9 +72,10 @@ class Desk:
         methods: Mapping[str, Method] | None = None,
         defaults: Callable[[str], Mapping[str, Any] | None] = {"rome": DEFAULTS, "memit": MEMIT}.get,
         compute_dtype: torch.dtype | None = None,
+        ceilings: Ceilings = NO_CEILINGS,
     ) -> Editor:
         """An editor on this engine: by default with all methods, and values for two."""
-        return Editor(self.stand.history, methods or discover(), defaults, self.store, compute_dtype)
+        return Editor(self.stand.history, methods or discover(), defaults, self.store, compute_dtype, ceilings)
 
     def take_up(self, **fields: Any) -> Edit:
         request = BatchRequest if "facts" in fields else EditRequest
