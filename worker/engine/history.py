@@ -124,6 +124,10 @@ class History:
         """The drift of a state that need not be committed."""
         return self._meter.measure(state.view({}), state.norms)
 
+    def forget(self) -> None:
+        """Let go of the weights of old revisions; they are rebuilt when they are asked for."""
+        self._weights.clear()
+
     def active_keys(self, layer: int) -> Tensor:
         """[d, N] float32: the keys that the head's active edits were solved for at a layer."""
         deltas = self._active_deltas(self.resident.revision)
@@ -177,7 +181,9 @@ class History:
     def _toggled(self, kind: RevisionKind, edit_id: str, active: Sequence[Entry]) -> Revision:
         state = State.fold(self.resident, map(self._delta, active))
         state.check()
-        entry = self._entry(kind, state.weights, self.resident.revision, edit=edit_id, drift=self.measured_drift(state))
+        entry = self._entry(kind, state.weights, self.resident.revision, edit=edit_id)
+        same = [known.drift for known in self._ledger.entries() if known.checksum == entry.checksum and known.drift]
+        entry = entry.model_copy(update={"drift": same[0] if same else self.measured_drift(state)})
         self._append(entry)
         return self._moved(entry, state.weights, state)
 
