@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from service.contracts.edits import Edit, Fact, Outcome
-from service.contracts.edits import Progress as EditProgress
 from service.contracts.generate import Comparison
+from service.contracts.jobs import Progress as JobProgress
 from service.contracts.model import ModelStatus
 from service.contracts.problem import Problem
 from service.contracts.revisions import Revision
@@ -172,7 +172,7 @@ class EditProgressBar:
         self._bar.refresh()
 
 
-def _numbers(progress: EditProgress) -> str:
+def _numbers(progress: JobProgress) -> str:
     parts = [f"{progress.step}/{progress.steps}"] if progress.steps else []
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.3f}")

@@ -1,79 +1,81 @@
-"""How an edit lies in Redis: a hash whose fields do not grow with a batch, and two that hold all its facts."""
+"""How a job lies in Redis: a hash whose fields do not grow with the number of facts, and two that hold all facts."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from service.contracts.edits import AnyEditRequest, BatchRequest, Edit, EditStatus, Outcome
+from pydantic import BaseModel
+
+from service.contracts.jobs import Job, has_ended
 
 SHOWN_FACTS = 3
-"""Facts of a batch that a glance at it has."""
+"""Facts that a glance at a job has."""
 
-CHANGING = ("status", "started_at", "ended_at", "attempts", "progress", "revision", "outcome", "problem")
-"""The fields that may be another at the next glance. The outcome has the first facts only."""
+Document = TypeVar("Document", bound=Job[Any])
 
-GLANCE = ("request", "fact_count", "created_at", *CHANGING)
-"""And those that stay as they are. The request has the first facts only."""
-
-WHOLE = (*GLANCE, "request_facts", "outcome_facts")
-"""And all facts, of a batch that has more than SHOWN_FACTS."""
-
-IsActive = Callable[[str], bool]
-"""Says whether an applied edit is in force at the head."""
+_CHANGING = ("status", "started_at", "ended_at", "attempts", "progress", "fact_count", "revision", "problem")
 
 
-def request_fields(request: AnyEditRequest) -> dict[str, str]:
-    """What never changes of an edit, to be written when it is created."""
-    shown, facts = request, ""
-    if isinstance(request, BatchRequest) and len(request.facts) > SHOWN_FACTS:
-        shown = request.model_copy(update={"facts": request.facts[:SHOWN_FACTS]})
-        facts = request.model_dump_json(include={"facts"}, exclude_defaults=True)
+@dataclass(frozen=True)
+class Shape(Generic[Document]):
+    """What the jobs of one kind look like: the contract that they are shown as, and its field with what was found."""
+
+    document: type[Document]
+    found: str
+
+    @property
+    def changing(self) -> tuple[str, ...]:
+        """The fields that may be another at the next glance. What was found has the first facts only."""
+        return (*_CHANGING, self.found)
+
+    @property
+    def glance(self) -> tuple[str, ...]:
+        """And those that stay as they are. The request has the first facts only."""
+        return ("request", "created_at", *self.changing)
+
+    @property
+    def whole(self) -> tuple[str, ...]:
+        """And all facts, of a job that has more than SHOWN_FACTS."""
+        return (*self.glance, "request_facts", f"{self.found}_facts")
+
+    def stays(self, fields: Mapping[str, str]) -> dict[str, Any]:
+        """What never changes of a job, as it was read."""
+        return {"request": _joined(fields, "request"), "created_at": datetime.fromisoformat(fields["created_at"])}
+
+    def assemble(
+        self, job_id: str, fields: Mapping[str, str], known: Mapping[str, Any], position: int | None
+    ) -> Document:
+        """The job whose changing `fields` were read; `known` is what stays."""
+        values: dict[str, Any] = {name: json.loads(fields[name]) for name in ("progress", "problem") if name in fields}
+        values |= {name: int(fields[name]) for name in ("attempts", "fact_count", "revision") if name in fields}
+        values |= {name: datetime.fromisoformat(fields[name]) for name in ("started_at", "ended_at") if name in fields}
+        if self.found in fields:
+            values[self.found] = _joined(fields, self.found)
+        status = fields["status"]
+        shown = None if has_ended(status) else position
+        return self.document.model_validate({"id": job_id, "status": status, "position": shown, **known, **values})
+
+
+def request_fields(request: BaseModel) -> dict[str, str]:
+    """What never changes of a job, to be written when it is created."""
+    return cut("request", request, exclude_defaults=True)
+
+
+def cut(name: str, value: Any, *, exclude_defaults: bool = False) -> dict[str, str]:
+    """A value as field `name`, with the first of its facts; where there are more, all of them as another field."""
+    facts = getattr(value, "facts", None)
+    if not isinstance(facts, tuple) or len(facts) <= SHOWN_FACTS:
+        return {name: value.model_dump_json(exclude_defaults=exclude_defaults), f"{name}_facts": ""}
+    shown = value.model_copy(update={"facts": facts[:SHOWN_FACTS]})
     return {
-        "request": shown.model_dump_json(exclude_defaults=True),
-        "request_facts": facts,
-        "fact_count": str(len(request.facts)),
+        name: shown.model_dump_json(exclude_defaults=exclude_defaults),
+        f"{name}_facts": value.model_dump_json(include={"facts"}, exclude_defaults=exclude_defaults),
     }
 
 
-def outcome_fields(outcome: Outcome) -> dict[str, str]:
-    """What an edit found out."""
-    shown, facts = outcome, ""
-    if len(outcome.facts) > SHOWN_FACTS:
-        shown = outcome.model_copy(update={"facts": outcome.facts[:SHOWN_FACTS]})
-        facts = outcome.model_dump_json(include={"facts"})
-    return {"outcome": shown.model_dump_json(), "outcome_facts": facts}
-
-
-def stays(fields: Mapping[str, str]) -> dict[str, Any]:
-    """What never changes of an edit, as it was read."""
-    return {
-        "request": json.loads(fields["request"]) | json.loads(fields.get("request_facts", "{}")),
-        "fact_count": int(fields["fact_count"]),
-        "created_at": datetime.fromisoformat(fields["created_at"]),
-    }
-
-
-def assemble(
-    edit_id: str, fields: Mapping[str, str], known: Mapping[str, Any], position: int | None, is_active: IsActive
-) -> Edit:
-    """The edit whose changing `fields` were read; `known` is what stays."""
-    status = EditStatus(fields["status"])
-    if status is EditStatus.APPLIED and not is_active(edit_id):
-        status = EditStatus.REVERTED
-    loaded: dict[str, Any] = {
-        name: json.loads(fields[name]) for name in ("progress", "outcome", "problem") if name in fields
-    }
-    if "outcome_facts" in fields:
-        loaded["outcome"] |= json.loads(fields["outcome_facts"])
-    times = {name: datetime.fromisoformat(fields[name]) for name in ("started_at", "ended_at") if name in fields}
-    return Edit(
-        id=edit_id,
-        status=status,
-        attempts=int(fields["attempts"]),
-        position=None if status.ended else position,
-        revision=int(fields["revision"]) if "revision" in fields else None,
-        **known,
-        **times,
-        **loaded,
-    )
+def _joined(fields: Mapping[str, str], name: str) -> dict[str, Any]:
+    """A value that was cut, whole again if all its fields were read."""
+    joined: dict[str, Any] = json.loads(fields[name]) | json.loads(fields.get(f"{name}_facts", "{}"))
+    return joined

@@ -24,14 +24,13 @@ class Keys:
         """Stream of entries; revision r has the id r-1."""
         return self._key("ledger")
 
-    @property
-    def edits(self) -> str:
-        """Sorted set of all edit ids by sequence number."""
-        return self._key("edits")
+    def jobs(self, noun: str) -> str:
+        """Sorted set of the ids of all jobs of a kind, by sequence number."""
+        return self._key(f"{noun}s")
 
     @property
     def pending(self) -> str:
-        """Sorted set of the edits that are queued or running, by sequence number."""
+        """Sorted set of the jobs of all kinds that are queued or running, by sequence number."""
         return self._key("pending")
 
     @property
@@ -39,17 +38,25 @@ class Keys:
         """Counter behind the sequence numbers."""
         return self._key("sequence")
 
+    def job(self, noun: str, job_id: str) -> str:
+        """Hash with one job."""
+        return self._key(noun, job_id)
+
+    def job_channel(self, noun: str, job_id: str) -> str:
+        """Channel on which every change of a job is announced."""
+        return self._key(noun, job_id, "changed")
+
     def edit(self, edit_id: str) -> str:
         """Hash with one edit."""
-        return self._key("edit", edit_id)
+        return self.job("edit", edit_id)
 
     def edit_channel(self, edit_id: str) -> str:
         """Channel on which every change of an edit is announced."""
-        return self._key("edit", edit_id, "changed")
+        return self.job_channel("edit", edit_id)
 
-    def idempotency(self, key: str) -> str:
-        """Remembers the edit that an Idempotency-Key made."""
-        return self._key("idempotency", key)
+    def idempotency(self, noun: str, key: str) -> str:
+        """Remembers the job that an Idempotency-Key made."""
+        return self._key("idempotency", noun, key)
 
     @property
     def lease(self) -> str:
@@ -87,5 +94,5 @@ class Keys:
 
     @property
     def queue(self) -> str:
-        """RQ queue of the edits."""
+        """RQ queue of the edits and of every other long job."""
         return f"edits:{self.model}"

@@ -21,7 +21,11 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LEFT_OUT = ("hub", "figures")
 """Extras that `make setup` does not install."""
 
-SHARED = {"active", "checks", "contracts", "documents", "edits", "errors", "keys", "ledger", "queue"}
+SHARED = {
+    *("active", "checks", "contracts", "documents", "edits", "errors", "evaluations"),
+    *("jobs", "keys", "ledger", "listing", "queue"),
+}
+"""What the worker takes from the service."""
 
 
 def pins() -> dict[str, Requirement]:

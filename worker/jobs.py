@@ -11,7 +11,8 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from service.checks import CountTokens, check_edit
-from service.contracts.edits import AnyEditRequest, Edit, EditStatus, Outcome, Progress
+from service.contracts.edits import AnyEditRequest, Edit, EditStatus, Outcome
+from service.contracts.jobs import Progress
 from service.contracts.model import ModelCard
 from service.contracts.problem import Problem
 from service.contracts.revisions import Revision

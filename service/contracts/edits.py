@@ -1,7 +1,6 @@
 """An edit: the request to rewrite one fact or many, and its outcome."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
@@ -19,7 +18,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from service.contracts.base import Contract, PlainObject, RevisionNumber, Text
-from service.contracts.problem import Problem
+from service.contracts.jobs import Job, has_ended
 from service.contracts.scores import Drift, FactScores, Metrics, Summaries
 
 MOST_FACTS = 10_000
@@ -218,17 +217,7 @@ class EditStatus(StrEnum):
     @property
     def ended(self) -> bool:
         """Whether nothing more will happen to the edit by itself."""
-        return self not in (EditStatus.QUEUED, EditStatus.RUNNING)
-
-
-class Progress(Contract):
-    """How far a running edit is: a phase, a step of steps, and what the optimiser sees."""
-
-    phase: str
-    step: int = 0
-    steps: int = 0
-    loss: float | None = None
-    target_probability: float | None = None
+        return has_ended(self)
 
 
 class Generations(Contract):
@@ -254,23 +243,15 @@ class Outcome(Contract):
     warnings: Annotated[tuple[str, ...], Field(description="what may make the edit worse than it looks")] = ()
 
 
-class Edit(Contract):
+class Edit(Job[EditStatus]):
     """An edit as the API shows it. Only `GET /edits/{id}` has all facts of a batch; elsewhere the first few stand."""
 
-    id: str
-    status: EditStatus
+    noun = "edit"
+
     request: AnyEditRequest
     fact_count: Annotated[int, Field(description="how many facts the edit has, shown or not")]
-    created_at: datetime
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
-    attempts: Annotated[int, Field(description="how often a worker has taken it up without handing it back")] = 0
-    position: Annotated[int | None, Field(description="place in the queue, 0 is next or running")] = None
-    progress: Progress | None = None
     revision: Annotated[int | None, Field(description="the revision that the edit made")] = None
     outcome: Outcome | None = None
-    problem: Problem | None = None
-    notice: Annotated[str | None, Field(description="something to know, such as that no worker is there")] = None
 
 
 class EditPage(Contract):

@@ -6,13 +6,14 @@ import pytest
 from rich.console import Console, RenderableType
 
 from service import display
-from service.contracts.edits import Edit, EditStatus, Fact, Progress
+from service.contracts.edits import Edit, EditStatus, Fact
 from service.contracts.generate import Comparison, Continuation, FinishReason
+from service.contracts.jobs import Progress
 from service.contracts.model import ModelStatus
 from service.contracts.problem import FieldError
 from service.contracts.scores import PromptScore, Summaries, Summary, TargetScore
-from service.edits import utcnow
 from service.errors import ProblemError
+from service.jobs import utcnow
 from tests.service.stand_in import EIFFEL, batch_json, fact_scores, model_card, outcome
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from redis import Redis
 
-from service.contracts.edits import BatchRequest, EditRequest, EditStatus, Progress
+from service.contracts.edits import BatchRequest, EditRequest, EditStatus
+from service.contracts.jobs import Progress
 from service.contracts.revisions import RevisionKind
 from service.edits import Edits, applied_fields
 from service.errors import ProblemError, invalid

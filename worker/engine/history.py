@@ -12,8 +12,9 @@ from torch import Tensor
 from service.contracts.edits import Outcome
 from service.contracts.revisions import Entry, Revision, RevisionKind
 from service.contracts.scores import Drift
-from service.edits import applied_fields, utcnow
+from service.edits import applied_fields
 from service.errors import ProblemError, not_found
+from service.jobs import utcnow
 from service.ledger import FencedError, HeadMovedError, Ledger
 from worker.editing.delta import WeightDelta
 from worker.engine.blobs import BlobStore

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.contracts.edits import Progress
+from service.contracts.jobs import Progress
 from service.contracts.revisions import RevisionKind
 from tests.service.stand_in import EIFFEL, StandIn, batch_json
 from tests.service.watching import events

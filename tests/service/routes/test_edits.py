@@ -8,7 +8,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from service.contracts.edits import Progress
+from service.contracts.jobs import Progress
 from service.contracts.model import WorkerState
 from service.contracts.revisions import RevisionKind
 from service.edits import Edits
