@@ -1,5 +1,7 @@
 """Errors of the worker: those that end it, and those that end an edit."""
 
+from service.errors import ProblemError
+
 
 class WorkerError(Exception):
     """The worker cannot serve; its message says what to do, and the process exits with `exit_code`."""
@@ -35,6 +37,22 @@ class LeaseLostError(WorkerError):
     """Another worker has taken over; this one must not write any more."""
 
     exit_code = 6
+
+
+class LedgerBehindError(WorkerError):
+    """Redis lacks revisions that were committed, or has others in their place."""
+
+    exit_code = 7
+
+
+class DeviceError(WorkerError):
+    """The device can compute nothing more in this process; a new one may."""
+
+    exit_code = 8
+
+
+class StorageError(ProblemError):
+    """Where blobs are kept there is no room, or no answer; nothing was changed."""
 
 
 class EditError(Exception):

@@ -69,7 +69,7 @@ class Serving:
         history = History(
             self._resident,
             Ledger(self._redis, self._keys),
-            BlobStore(settings.data_dir / "blobs" / loaded.name.replace("/", "--")),
+            BlobStore(settings.blobs_of(loaded.name)),
             lease.token,
             self._board.tell,
             settings.cache_bytes,

@@ -18,6 +18,11 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     data_dir: Path = Path(".palimpsest")
+    blobs: str | None = Field(
+        None,
+        description="where deltas and the ledger's second copy are kept: a folder, or an fsspec URL such as "
+        "s3://bucket/prefix; else in the data directory. Workers on several hosts share it",
+    )
     redis_url: str | None = Field(None, validation_alias=AliasChoices("REDIS_URL", "redis_url"))
     compute_dtype: Literal["auto", "model", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of value optimisations; auto is bfloat16 where this machine multiplies it much faster"
@@ -34,3 +39,8 @@ class Settings(BaseSettings):
         2**30, ge=0, description="of old revisions' weights that are kept on the device, and of deltas in memory"
     )
     lease_seconds: float = Field(10.0, gt=0, description="a worker silent for so long has lost the model to another")
+
+    def blobs_of(self, model: str) -> str:
+        """The folder, or URL, of the blobs of the model that is served under this name."""
+        root = self.blobs or str(self.data_dir / "blobs")
+        return f"{root.rstrip('/')}/{model.replace('/', '--')}"

@@ -1,56 +1,67 @@
 """Deltas as content-addressed safetensors files: written once, whole, and never changed."""
 
 import hashlib
-import os
+from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from worker.editing.delta import Change, Dense, LowRank, WeightDelta
+from worker.engine.folder import Folder
 from worker.errors import CorruptStateError
+
+SUFFIX = ".safetensors"
 
 
 class BlobStore:
-    """The blobs of one model, in one folder."""
+    """The blobs of one model, in one folder: a path, or a URL that fsspec knows."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        directory.mkdir(parents=True, exist_ok=True)
+    def __init__(self, place: str | Path | Folder) -> None:
+        self.folder = place if isinstance(place, Folder) else Folder.at(place)
 
     def put(self, delta: WeightDelta) -> str:
-        """Write a delta durably; returns its sha256, under which it can be read again."""
+        """Write a delta durably; returns its sha256, under which it can be read again. Raises StorageError."""
         content = save_tensors(_tensors_of(delta))
         digest = hashlib.sha256(content).hexdigest()
-        partial = self._directory / f"{digest}.{os.getpid()}.partial"
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self._path(digest))
-        self._sync_directory()
+        self.folder.write(digest + SUFFIX, content)
         return digest
 
     def get(self, digest: str) -> WeightDelta:
         """Read a delta; raises CorruptStateError naming the blob if it is missing or not what was written."""
-        try:
-            content = self._path(digest).read_bytes()
-        except OSError as error:
-            raise CorruptStateError(f"Blob {digest} cannot be read: {error}. Restore it from a backup.") from error
+        return _delta_of(load_tensors(self.content(digest)))
+
+    def content(self, digest: str) -> bytes:
+        """A blob's file, checked as `get` checks it."""
+        content = self.folder.read(digest + SUFFIX)
+        if content is None:
+            raise CorruptStateError(f"Blob {digest} is missing from {self.folder.name}. Restore it from a backup.")
         if hashlib.sha256(content).hexdigest() != digest:
-            raise CorruptStateError(f"Blob {self._path(digest)} is damaged: its checksum differs. Restore it.")
+            raise CorruptStateError(
+                f"Blob {digest} in {self.folder.name} is damaged: its checksum differs. Restore it from a backup."
+            )
+        return content
+
+    def add(self, digest: str, content: bytes) -> None:
+        """Write a blob that was made elsewhere; raises ValueError if it is not what its name says, or no delta."""
+        decode_blob(digest, content)
+        self.folder.write(digest + SUFFIX, content)
+
+    def sizes(self) -> Mapping[str, int]:
+        """The bytes of every blob by its digest, whether anything names it or not."""
+        return {name.removesuffix(SUFFIX): size for name, size in self.folder.sizes().items() if name.endswith(SUFFIX)}
+
+
+def decode_blob(digest: str, content: bytes) -> WeightDelta:
+    """The delta in a blob's file; raises ValueError if there is none."""
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise ValueError(f"blob {digest} has another checksum")
+    try:
         return _delta_of(load_tensors(content))
-
-    def _path(self, digest: str) -> Path:
-        return self._directory / f"{digest}.safetensors"
-
-    def _sync_directory(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    except (SafetensorError, LookupError, ValueError) as error:
+        raise ValueError(f"blob {digest} holds no delta: {error}") from error
 
 
 def _tensors_of(delta: WeightDelta) -> dict[str, Tensor]:
