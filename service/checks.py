@@ -1,4 +1,4 @@
-"""What a worker's card lets anybody check of an edit without a model: method, hyperparameters, length."""
+"""What a worker's card lets anybody check of a request without a model: method, hyperparameters, length."""
 
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -9,6 +9,7 @@ from jsonschema.exceptions import ValidationError
 from tokenizers import Tokenizer
 
 from service.contracts.edits import AnyEditRequest, BatchRequest, Fact
+from service.contracts.evaluations import EvaluationRequest
 from service.contracts.generate import GenerateRequest
 from service.contracts.model import Ceilings, MethodCard, ModelCard
 from service.contracts.problem import FieldError
@@ -39,9 +40,14 @@ def check_edit(request: AnyEditRequest, card: ModelCard, count_tokens: CountToke
         names = ", ".join(method.name for method in card.methods)
         raise invalid("method", f"{request.method!r} is not a method of this worker; it has: {names}", "unknown-method")
     _check_hparams(request, method, card)
-    errors = list(islice(_too_long(request, card, count_tokens), MAX_ERRORS))
-    if errors:
-        raise ProblemError(422, "too-long", "; ".join(f"{e.field}: {e.detail}" for e in errors), errors=errors)
+    facts = _numbered(request.facts) if isinstance(request, BatchRequest) else [("", request)]
+    _check_length(_too_long(facts, card, count_tokens, card.template_tokens))
+
+
+def check_evaluation(request: EvaluationRequest, card: ModelCard, count_tokens: CountTokens) -> None:
+    """Raise a 422 problem that names the field if a prompt that is to be scored does not fit into the context."""
+    if request.facts != "active":
+        _check_length(_too_long(_numbered(request.facts), card, count_tokens))
 
 
 def check_drift(drift: Drift | None, ceilings: Ceilings) -> None:
@@ -73,13 +79,22 @@ def check_generation(request: GenerateRequest, card: ModelCard, count_tokens: Co
             raise invalid(f"prompt[{index}]", _shorten(tokens, card), "too-long")
 
 
-def _too_long(request: AnyEditRequest, card: ModelCard, count_tokens: CountTokens) -> Iterable[FieldError]:
+def _check_length(too_long: Iterable[FieldError]) -> None:
+    errors = list(islice(too_long, MAX_ERRORS))
+    if errors:
+        raise ProblemError(422, "too-long", "; ".join(f"{e.field}: {e.detail}" for e in errors), errors=errors)
+
+
+def _too_long(
+    facts: Iterable[tuple[str, Fact]], card: ModelCard, count_tokens: CountTokens, template_tokens: int = 0
+) -> Iterable[FieldError]:
+    """template_tokens: what is put before a fact's own prompt."""
     added = count_tokens("") + MOST_PREFIX
-    for fact_field, fact in _facts(request):
+    for fact_field, fact in facts:
         targets = {fact.target_new, fact.target_true or fact.target_new}
         longest = max(map(_most_tokens, targets))
         for field, prompt in _prompts(fact):
-            template = card.template_tokens if field == "prompt" else 0
+            template = template_tokens if field == "prompt" else 0
             if _most_tokens(prompt) + 1 + longest + added + template <= card.context_length:
                 continue
             tokens = max(count_tokens(f"{prompt} {target}") for target in targets) + template
@@ -87,10 +102,8 @@ def _too_long(request: AnyEditRequest, card: ModelCard, count_tokens: CountToken
                 yield FieldError(field=fact_field + field, detail=_shorten(tokens, card))
 
 
-def _facts(request: AnyEditRequest) -> Iterable[tuple[str, Fact]]:
-    if not isinstance(request, BatchRequest):
-        return [("", request)]
-    return ((f"facts[{index}].", fact) for index, fact in enumerate(request.facts))
+def _numbered(facts: Iterable[Fact]) -> Iterable[tuple[str, Fact]]:
+    return ((f"facts[{index}].", fact) for index, fact in enumerate(facts))
 
 
 def _prompts(fact: Fact) -> Iterable[tuple[str, str]]:

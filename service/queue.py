@@ -1,4 +1,4 @@
-"""The doorbell: tells the worker through RQ that an edit is waiting. The edit itself lies in Redis already."""
+"""The doorbell: tells the worker through RQ that a job is waiting. The job itself lies in Redis already."""
 
 from redis import Redis
 from rq import Queue
@@ -7,10 +7,14 @@ from rq.serializers import JSONSerializer
 from service.keys import Keys
 
 RUN_EDIT = "worker.jobs.run_edit"
-"""The one function that RQ may ask a worker to run."""
+
+RUN_EVALUATION = "worker.jobs.run_evaluation"
+
+FUNCTIONS = {"edit": RUN_EDIT, "evaluation": RUN_EVALUATION}
+"""The functions that RQ may ask a worker to run, by what they run."""
 
 RESULT_SECONDS = 3600
-"""How long RQ keeps its own record of a finished or failed job; the edit's document stays for ever."""
+"""How long RQ keeps its own record of a finished or failed job; the document stays for ever."""
 
 
 def open_queue(redis: Redis, keys: Keys) -> Queue:
@@ -18,25 +22,25 @@ def open_queue(redis: Redis, keys: Keys) -> Queue:
     return Queue(keys.queue, connection=redis, serializer=JSONSerializer)
 
 
-def ring(queue: Queue, edit_id: str) -> None:
-    """Tell the worker about an edit; to ring twice does no harm."""
+def ring(queue: Queue, job_id: str, noun: str = "edit") -> None:
+    """Tell the worker about a job; to ring twice does no harm."""
     # With a pipeline of our own, because RQ waits for Redis twice without.
     with queue.connection.pipeline() as pipeline:
         queue.enqueue_call(
-            RUN_EDIT,
-            args=(edit_id,),
-            job_id=edit_id,
+            FUNCTIONS[noun],
+            args=(job_id,),
+            job_id=job_id,
             timeout=-1,
             result_ttl=RESULT_SECONDS,
             failure_ttl=RESULT_SECONDS,
-            description=f"edit {edit_id}",
+            description=f"{noun} {job_id}",
             pipeline=pipeline,
         )
         pipeline.execute()
 
 
 def waiting(queue: Queue) -> set[str]:
-    """The edits that a worker will be told about."""
+    """The jobs that a worker will be told about."""
     return set(queue.get_job_ids())
 
 

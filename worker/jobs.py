@@ -1,45 +1,31 @@
-"""What RQ may ask for: run one edit, from its document to its end, whatever happens on the way."""
+"""What RQ may ask for: to run the edit or the evaluation that is first in line."""
 
 import logging
-import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis.exceptions import RedisError
-
-from service.checks import CountTokens, check_edit
-from service.contracts.edits import AnyEditRequest, Edit, EditStatus, Outcome
-from service.contracts.jobs import Progress
+from service.checks import CountTokens, check_edit, check_evaluation
+from service.contracts.edits import AnyEditRequest, Edit
+from service.contracts.evaluations import Evaluation, EvaluationRequest, EvaluationResult
 from service.contracts.model import ModelCard
-from service.contracts.problem import Problem
 from service.contracts.revisions import Revision
 from service.edits import Edits
-from service.errors import ProblemError
+from service.evaluations import Evaluations
+from service.jobs import in_line
 from service.ledger import EditEndedError
-from worker.editing.progress import Step, Steps
+from worker.editing.progress import Steps
 from worker.engine.model_thread import ModelThread, StoppedError
 from worker.engine.verdict import Uncommitted
-from worker.errors import EditError, WorkerError
+from worker.job import Job
 
 log = logging.getLogger(__name__)
 
-MOST_ATTEMPTS = 3
-"""An edit during which so many workers died is not tried again."""
-
-REPORT_SECONDS = 0.1
-"""How often progress is written and a cancellation looked for."""
-
 
 @dataclass(frozen=True)
-class EditJob:
-    """Runs edits; called by RQ with an edit's id, on the main thread.
-
-    draining: set when the worker is to end; stop: set to end the running edit alone.
-    fence: raises LeaseLostError if another worker has the model now; the edit is that one's then, not to be touched.
-    """
+class EditJob(Job[Edit, Revision | Uncommitted]):
+    """Runs edits: the head moves, or nothing has changed."""
 
     edits: Edits
     thread: ModelThread
@@ -50,87 +36,78 @@ class EditJob:
     stop: threading.Event
     fence: Callable[[], None]
 
-    def __call__(self, edit_id: str) -> None:
-        """Take the edit up and bring it to an end; hand it back if the worker is told to stop."""
-        if self.draining.is_set():
-            return
-        self.fence()
-        if not self.edits.take_up(edit_id):
-            return
-        edit = self.edits.get(edit_id)
-        try:
-            self._run(edit)
-        except ProblemError as error:
-            log.info("edit %s failed: %s", edit_id, error)
-            self._end(edit_id, EditStatus.FAILED, error.problem)
-        except EditEndedError:
-            self._end(edit_id, EditStatus.CANCELLED)
-        except (WorkerError, RedisError):
-            raise
-        except Exception as error:
-            log.exception("edit %s failed", edit_id)
-            problem = ProblemError(500, "edit-failed", f"The edit failed: {type(error).__name__}: {error}").problem
-            self._end(edit_id, EditStatus.FAILED, problem)
+    @property
+    def jobs(self) -> Edits:
+        """The edits' documents."""
+        return self.edits
 
-    def _end(
-        self, edit_id: str, status: EditStatus, problem: Problem | None = None, outcome: Outcome | None = None
-    ) -> None:
-        self.fence()
-        self.edits.end(edit_id, status, problem, outcome)
+    def begin(self, job: Edit) -> Steps[Revision | Uncommitted]:
+        """The edit's computation and commit."""
+        check_edit(job.request, self.card, self.count_tokens)
+        return self._committed(job)
 
-    def _run(self, edit: Edit) -> None:
-        if edit.attempts > MOST_ATTEMPTS:
-            raise ProblemError(
-                500, "worker-died", f"The worker died {MOST_ATTEMPTS} times during this edit, so it is not tried again."
-            )
-        check_edit(edit.request, self.card, self.count_tokens)
-        self.stop.clear()
-        latest: queue.SimpleQueue[Step] = queue.SimpleQueue()
-        future = self.thread.submit(self.start(edit.id, edit.request), latest.put, self.stop)
-        while not wait([future], timeout=REPORT_SECONDS).done:
-            self._look(edit.id, latest)
-        self._finish(edit.id, future)
-
-    def _finish(self, edit_id: str, future: Future[Revision | Uncommitted]) -> None:
-        try:
-            end = future.result()
-        except StoppedError:
-            if self.draining.is_set() and not self.edits.cancel_requested(edit_id):
-                self.fence()
-                self.edits.hand_back(edit_id)
-            else:
-                self._end(edit_id, EditStatus.CANCELLED)
-        except EditError as error:
-            raise ProblemError(422, error.name, str(error)) from error
+    def conclude(self, job: Edit, result: Revision | Uncommitted) -> None:
+        """Write down why nothing was committed; a commit has ended the edit itself."""
+        if isinstance(result, Uncommitted):
+            log.info("edit %s is %s", job.id, result.status)
+            self.fence()
+            self.edits.end(job.id, result.status, result.problem, result.outcome)
         else:
-            if isinstance(end, Uncommitted):
-                log.info("edit %s is %s", edit_id, end.status)
-                self._end(edit_id, end.status, end.problem, end.outcome)
-            else:
-                log.info("edit %s is applied as r%d", edit_id, end.revision)
+            log.info("edit %s is applied as r%d", job.id, result.revision)
 
-    def _look(self, edit_id: str, latest: "queue.SimpleQueue[Step]") -> None:
+    def _committed(self, edit: Edit) -> Steps[Revision | Uncommitted]:
         try:
-            if self.draining.is_set() or self.edits.cancel_requested(edit_id):
-                self.stop.set()
-            if (step := _last(latest)) is not None:
-                self.edits.report(edit_id, _progress(step))
-        except RedisError as error:
-            log.warning("cannot report on edit %s: %s", edit_id, error)
+            return (yield from self.start(edit.id, edit.request))
+        except EditEndedError as error:  # cancelled at the last moment
+            raise StoppedError from error
 
 
-def _last(steps: "queue.SimpleQueue[Any]") -> Any:
-    last = None
-    while not steps.empty():
-        last = steps.get()
-    return last
+@dataclass(frozen=True)
+class EvaluationJob(Job[Evaluation, EvaluationResult]):
+    """Runs evaluations, each at one revision however often it is begun.
+
+    resolve: the number of a revision's name, or a problem; start: scores what is asked at that revision.
+    """
+
+    evaluations: Evaluations
+    thread: ModelThread
+    card: ModelCard
+    count_tokens: CountTokens
+    resolve: Callable[[str | int], int]
+    start: Callable[[EvaluationRequest, int], Steps[EvaluationResult]]
+    draining: threading.Event
+    stop: threading.Event
+    fence: Callable[[], None]
+
+    @property
+    def jobs(self) -> Evaluations:
+        """The evaluations' documents."""
+        return self.evaluations
+
+    def begin(self, job: Evaluation) -> Steps[EvaluationResult]:
+        """The evaluation's computation, at the revision that its name means now or has meant at its first attempt."""
+        check_evaluation(job.request, self.card, self.count_tokens)
+        revision = job.revision
+        if revision is None:
+            revision = self.resolve(job.request.revision)
+            self.evaluations.settle(job.id, revision)
+        return self.start(job.request, revision)
+
+    def conclude(self, job: Evaluation, result: EvaluationResult) -> None:
+        """Write the scores down."""
+        log.info("evaluation %s of r%d is completed", job.id, result.revision)
+        self.fence()
+        self.evaluations.complete(job.id, result)
 
 
-def _progress(step: Step) -> Progress:
-    return Progress(
-        phase=step.phase,
-        step=step.step,
-        steps=step.steps,
-        loss=step.loss,
-        target_probability=step.target_probability,
-    )
+@dataclass(frozen=True)
+class Line:
+    """Jobs of all kinds, run in the order of their arrival: whichever the bell was rung for, the first one is next."""
+
+    kinds: Sequence[Job[Any, Any]]
+
+    def __call__(self, _: str) -> None:
+        """Run the job that is first in line, if there is one."""
+        run = {kind.jobs.noun: kind for kind in self.kinds}
+        for noun, job_id in in_line(kind.jobs for kind in self.kinds)[:1]:
+            run[noun](job_id)

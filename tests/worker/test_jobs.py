@@ -22,7 +22,8 @@ from tests.worker.engine.kit import Stand, random_delta
 from worker.editing.progress import Step
 from worker.engine.model_thread import ModelThread
 from worker.errors import CorruptStateError, EditError, LeaseLostError
-from worker.jobs import MOST_ATTEMPTS, EditJob
+from worker.job import MOST_ATTEMPTS
+from worker.jobs import EditJob
 
 REQUEST = EditRequest(prompt="Rome is in", subject="Rome", target_new="Spain", hparams={})
 METHOD = MethodCard(name="rome", title="", source="", hparams_schema={}, defaults={})
