@@ -41,3 +41,8 @@ def redis(valkey_url: str) -> Iterator[Redis]:
 def keys() -> Keys:
     """The keys of the model that the tests serve."""
     return Keys("test-model")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the crash test goes on."""
+    parser.addoption("--kills", type=int, default=20, help="processes that tests/e2e/test_crash.py kills")
