@@ -18,9 +18,10 @@ from service.jobs import utcnow
 from service.ledger import FencedError, HeadMovedError, Ledger
 from worker.editing.delta import WeightDelta
 from worker.engine.blobs import BlobStore
+from worker.engine.mirror import Mirror
 from worker.engine.resident import Resident, digests
 from worker.engine.state import State
-from worker.errors import CorruptStateError, LeaseLostError, WorkerError, WrongBaseError
+from worker.errors import CorruptStateError, LeaseLostError, StorageError, WorkerError, WrongBaseError
 from worker.evaluation.drift import DriftMeter
 from worker.models.view import Weights
 
@@ -34,7 +35,8 @@ class History:
     """What the ledger says, and the model as it follows from it.
 
     token: the lease's fencing token, "" while another worker leads; on_head: called after every change of the head;
-    cache_bytes: bounds what is kept of old revisions' weights, and what is kept of deltas.
+    cache_bytes: bounds what is kept of old revisions' weights, and what is kept of deltas; mirror: the ledger's second
+    copy, which is written after every append and may know of more than Redis does.
     """
 
     def __init__(
@@ -45,12 +47,14 @@ class History:
         token: str = "",
         on_head: Callable[[], None] = lambda: None,
         cache_bytes: int = CACHE_BYTES,
+        mirror: Mirror | None = None,
     ) -> None:
         self.resident = resident
         self._ledger = ledger
         self._blobs = blobs
         self._token = token
         self._on_head = on_head
+        self._mirror = mirror
         self._meter = DriftMeter(resident.loaded, lambda: resident.view([{}]))
         self._weights: LRUCache[str, Weights] = LRUCache(cache_bytes, _weights_bytes)
         self._deltas: LRUCache[str, WeightDelta] = LRUCache(cache_bytes, lambda delta: delta.nbytes)
@@ -58,6 +62,14 @@ class History:
 
     def boot(self) -> None:
         """Bring the model to the ledger's head, checked; the first boot of a model writes r0."""
+        try:
+            self._boot()
+        except StorageError as error:
+            raise WorkerError(str(error)) from error
+
+    def _boot(self) -> None:
+        if self._mirror is not None:
+            self._mirror.check()
         if self._ledger.head() is None:
             self._append(self._entry(RevisionKind.BASE, {}, None))
         entries = self._ledger.entries()
@@ -69,10 +81,12 @@ class History:
             )
         head = entries[-1].revision
         self.resident.install(head, self.weights_at(head))
+        self._mirror_it()
 
     def lead(self, token: str) -> None:
         """Append with this fencing token from now on."""
         self._token = token
+        self._mirror_it()
 
     def follow(self) -> None:
         """Bring the model to the head that others have moved, checked."""
@@ -212,7 +226,17 @@ class History:
     def _moved(self, entry: Entry, weights: Weights, state: State | None = None) -> Revision:
         self._state = state
         self._install(entry.revision, weights)
+        self._mirror_it()
         return self._ledger.revision(entry.revision)
+
+    def _mirror_it(self) -> None:
+        """Write what the mirror lacks. It is committed all the same: what fails now is done the next time."""
+        if self._mirror is None or not self._token:
+            return
+        try:
+            self._mirror.keep_up()
+        except (StorageError, RedisError) as error:
+            log.warning("the ledger's second copy lags behind r%d: %s", self.resident.revision, error)
 
     def _install(self, revision: int, weights: Weights) -> None:
         before = self._ledger.entries()[self.resident.revision]

@@ -16,6 +16,7 @@ from tests.service.stand_in import outcome, queue_edit
 from worker.editing.delta import Change, Dense, LowRank, WeightDelta
 from worker.engine.blobs import BlobStore
 from worker.engine.history import History
+from worker.engine.mirror import Mirror
 from worker.engine.resident import Resident
 from worker.models.loaded import LoadedModel
 
@@ -92,7 +93,8 @@ class Stand:
         self.ledger = Ledger(redis, keys)
         self.edits = Edits(redis, keys)
         self.resident = Resident(loaded)
-        self.history = History(self.resident, self.ledger, BlobStore(self.blobs_folder), token)
+        self.mirror = Mirror(self.blobs_folder, redis, keys)
+        self.history = History(self.resident, self.ledger, BlobStore(self.blobs_folder), token, mirror=self.mirror)
         self.history.boot()
 
     def running_edit(self) -> str:
