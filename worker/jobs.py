@@ -13,7 +13,7 @@ from service.contracts.model import ModelCard
 from service.contracts.revisions import Revision
 from service.edits import Edits
 from service.evaluations import Evaluations
-from service.jobs import in_line
+from service.jobs import Jobs, in_line
 from service.ledger import EditEndedError
 from worker.editing.progress import Steps
 from worker.engine.model_thread import ModelThread, StoppedError
@@ -108,6 +108,10 @@ class Line:
 
     def __call__(self, _: str) -> None:
         """Run the job that is first in line, if there is one."""
-        run = {kind.jobs.noun: kind for kind in self.kinds}
-        for noun, job_id in in_line(kind.jobs for kind in self.kinds)[:1]:
-            run[noun](job_id)
+        for noun, job_id in in_line(self.jobs)[:1]:
+            next(kind for kind in self.kinds if kind.jobs.noun == noun)(job_id)
+
+    @property
+    def jobs(self) -> list[Jobs[Any, Any]]:
+        """The documents of every kind."""
+        return [kind.jobs for kind in self.kinds]

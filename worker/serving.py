@@ -10,21 +10,24 @@ from redis import Redis
 from service.checks import token_counter
 from service.contracts.model import Ceilings, WorkerState
 from service.edits import Edits
+from service.evaluations import Evaluations
+from service.jobs import in_line
 from service.keys import Keys
 from service.ledger import Ledger
-from service.queue import RUN_EDIT, open_queue, reset, ring, waiting
+from service.queue import FUNCTIONS, open_queue, reset, ring, waiting
 from worker.card import card_of, tokenizer_text
 from worker.editing.hparams import shipped
 from worker.editing.method import discover
 from worker.engine.blobs import BlobStore
 from worker.engine.editor import Editor
+from worker.engine.evaluator import Evaluator
 from worker.engine.history import History
 from worker.engine.model_thread import ModelThread
 from worker.engine.readers import Readers
 from worker.engine.resident import Resident
 from worker.errors import WorkerError
 from worker.heartbeat import Board
-from worker.jobs import EditJob
+from worker.jobs import EditJob, EvaluationJob, Line
 from worker.lane import Lane
 from worker.lease import Lease
 from worker.models.loaded import LoadedModel
@@ -66,9 +69,10 @@ class Serving:
 
     def _serve(self, lease: Lease) -> None:
         loaded, settings = self._resident.loaded, self._settings
+        ledger = Ledger(self._redis, self._keys)
         history = History(
             self._resident,
-            Ledger(self._redis, self._keys),
+            ledger,
             BlobStore(settings.blobs_of(loaded.name)),
             lease.token,
             self._board.tell,
@@ -90,8 +94,15 @@ class Serving:
         dtype = compute_dtype(loaded, settings.compute_dtype)
         editor = Editor(history, methods, defaults.get, statistics, dtype, ceilings)
         edits = Edits(self._redis, self._keys)
-        job = EditJob(edits, thread, card, count_tokens, editor.run, self._draining, self._stop_job, fence=lease.extend)
-        worker = self._rq_worker(edits, job)
+        evaluator, evaluations = Evaluator(history, ledger, edits), Evaluations(self._redis, self._keys)
+        checked, ending = (thread, card, count_tokens), (self._draining, self._stop_job, lease.extend)
+        line = Line(
+            (
+                EditJob(edits, *checked, editor.run, *ending),
+                EvaluationJob(evaluations, *checked, ledger.resolve, evaluator.run, *ending),
+            )
+        )
+        worker = self._rq_worker(line)
         self._board.each_beat.append(worker.keep_alive)
         lane.open()
         thread.start()
@@ -104,18 +115,19 @@ class Serving:
         thread.end()
         thread.join(timeout=10)
 
-    def _rq_worker(self, edits: Edits, job: EditJob) -> EditWorker:
+    def _rq_worker(self, line: Line) -> EditWorker:
         queue = open_queue(self._raw_redis, self._keys)
         reset(queue)
 
         def reconcile() -> None:
             known = waiting(queue)
-            for edit_id in edits.pending():
-                if edit_id not in known:
-                    ring(queue, edit_id)
+            for noun, job_id in in_line(line.jobs):
+                if job_id not in known:
+                    ring(queue, job_id, noun)
 
+        functions = dict.fromkeys(FUNCTIONS.values(), line)
         return EditWorker(
-            queue, self._raw_redis, self._board.worker, {RUN_EDIT: job}, reconcile, self._draining, self._stop_job
+            queue, self._raw_redis, self._board.worker, functions, reconcile, self._draining, self._stop_job
         )
 
     def _fatal(self, error: BaseException) -> None:
