@@ -20,12 +20,13 @@ from starlette.routing import Route
 from service.board import Board
 from service.dependencies import Services
 from service.edits import Edits
+from service.evaluations import Evaluations
 from service.lane import Lane
 from service.ledger import Ledger
 from service.middleware import BodyLimit, RequestContext
 from service.problems import HANDLED, MEDIA_TYPE, render
 from service.queue import open_queue, ring
-from service.routes import edits, generate, health, model, revisions
+from service.routes import edits, evaluations, generate, health, model, revisions
 from service.settings import Settings
 
 DESCRIPTION = """A database for what a language model knows: an edit is a transaction, a revision is a snapshot,
@@ -35,7 +36,7 @@ Every answer carries `X-Request-Id`, and `X-Model-Revision`: the revision that i
 problems (RFC 9457) with a stable `type` and a `detail` that says what to do."""
 
 MAX_WAITING = 1000
-"""Connections to Redis for requests that wait for a worker, or watch an edit."""
+"""Connections to Redis for requests that wait for a worker, or watch a job."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -45,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
     """
     if settings.redis_url is None:
         raise ValueError("the API needs a Redis: set REDIS_URL, or let `palimpsest up` start an embedded one")
-    routers = (edits.router, generate.router, revisions.router, model.router)
+    routers = (edits.router, evaluations.router, generate.router, revisions.router, model.router)
     resources = {route.path.split("/")[1] for router in routers for route in router.routes if isinstance(route, Route)}
     stopping = threading.Event()
     app = FastAPIOffline(
@@ -106,6 +107,7 @@ def _services(
     return Services(
         keys=keys,
         edits=Edits(redis, keys),
+        evaluations=Evaluations(redis, keys),
         ledger=Ledger(redis, keys),
         board=Board(redis, keys),
         lane=Lane(async_redis, keys, settings.generate_timeout, stopping),

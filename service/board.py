@@ -7,8 +7,9 @@ from redis import Redis
 from tokenizers import Tokenizer
 
 from service.checks import CountTokens, token_counter
-from service.contracts.edits import Edit, EditStatus
+from service.contracts.jobs import JobStatus
 from service.contracts.model import ModelCard, WorkerState, WorkerStatus
+from service.documents import Document
 from service.errors import ProblemError, no_worker
 from service.keys import Keys
 
@@ -36,15 +37,15 @@ class Notices:
             raise no_worker(self.model, "none has published its model yet. Start one, and try again.")
         return self.card
 
-    def annotate(self, edit: Edit) -> Edit:
-        """The edit, with a notice if it waits for a worker that is not ready."""
-        if edit.status.ended or (self.worker is not None and self.worker.state is WorkerState.READY):
-            return edit
-        if self.worker is not None and edit.status is EditStatus.RUNNING:
-            return edit
+    def annotate(self, job: Document) -> Document:
+        """The job, with a notice if it waits for a worker that is not ready."""
+        if job.status.ended or (self.worker is not None and self.worker.state is WorkerState.READY):
+            return job
+        if self.worker is not None and job.status == JobStatus.RUNNING:
+            return job
         state = "there" if self.worker is None else f"ready ({self.worker.state}: {self.worker.detail})"
-        waits = "waits until one is" if edit.status is EditStatus.QUEUED else "is taken up again, or ended, when one is"
-        return edit.model_copy(update={"notice": f"No worker for {self.model} is {state}; the edit {waits}."})
+        waits = "waits until one is" if job.status == JobStatus.QUEUED else "is taken up again, or ended, when one is"
+        return job.model_copy(update={"notice": f"No worker for {self.model} is {state}; the {job.noun} {waits}."})
 
 
 class Board:

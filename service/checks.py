@@ -79,6 +79,11 @@ def check_generation(request: GenerateRequest, card: ModelCard, count_tokens: Co
             raise invalid(f"prompt[{index}]", _shorten(tokens, card), "too-long")
 
 
+def nothing_active(where: str) -> ProblemError:
+    """422: the active edits are to be scored where there are none."""
+    return invalid("facts", f"no edit is in force at {where}, so give the facts to score", "nothing-active")
+
+
 def _check_length(too_long: Iterable[FieldError]) -> None:
     errors = list(islice(too_long, MAX_ERRORS))
     if errors:

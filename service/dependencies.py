@@ -15,6 +15,7 @@ from service.contracts.lane import LaneAnswer
 from service.contracts.revisions import Revision
 from service.edits import Edits
 from service.errors import ProblemError, not_found
+from service.evaluations import Evaluations
 from service.keys import Keys
 from service.lane import Lane
 from service.ledger import Ledger
@@ -27,10 +28,11 @@ class Services:
 
     keys: Keys
     edits: Edits
+    evaluations: Evaluations
     ledger: Ledger
     board: Board
     lane: Lane
-    ring: Callable[[str], None]
+    ring: Callable[[str, str], None]
     async_redis: AsyncRedis
     stopping: threading.Event
 
@@ -71,10 +73,21 @@ async def _services(request: Request) -> Services:
     return services
 
 
-async def _edit_id(edit_id: Annotated[str, Path(description="16 hexadecimal digits", max_length=1000)]) -> str:
-    if not re.fullmatch(r"[0-9a-f]{16}", edit_id):
-        raise not_found(f"edit {edit_id[:40]!r}", "GET /edits lists all edits.")
-    return edit_id
+_Id = Annotated[str, Path(description="16 hexadecimal digits", max_length=1000)]
+
+
+async def _edit_id(edit_id: _Id) -> str:
+    return _possible("edit", edit_id)
+
+
+async def _evaluation_id(evaluation_id: _Id) -> str:
+    return _possible("evaluation", evaluation_id)
+
+
+def _possible(noun: str, job_id: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{16}", job_id):
+        raise not_found(f"{noun} {job_id[:40]!r}", f"GET /{noun}s lists all {noun}s.")
+    return job_id
 
 
 WithServices = Annotated[Services, Depends(_services)]
@@ -83,12 +96,15 @@ WithServices = Annotated[Services, Depends(_services)]
 EditId = Annotated[str, Depends(_edit_id)]
 """The id of an edit that may exist; anything else is a 404 problem."""
 
+EvaluationId = Annotated[str, Depends(_evaluation_id)]
+"""The same of an evaluation."""
+
 IdempotencyKey = Annotated[
     str | None,
     StringConstraints(pattern=r"^[!-~]{1,200}$"),
     Header(
         alias="Idempotency-Key",
-        description="1 to 200 visible ASCII characters; the same key and body give the same edit again",
+        description="1 to 200 visible ASCII characters; the same key and body give the same answer again",
     ),
 ]
 """A client's name for one request, so that it can be repeated safely."""

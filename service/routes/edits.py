@@ -1,20 +1,15 @@
 """Edits: ask for one, watch it, cancel it."""
 
-import contextlib
-import logging
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import Field
 from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
 
 from service.board import Notices
 from service.checks import check_drift, check_edit
-from service.contracts.base import Contract
 from service.contracts.edits import AnyEditRequest, Edit, EditPage, EditStatus
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.problem import FieldError
@@ -22,19 +17,14 @@ from service.contracts.revisions import ActivationRequest, Reverted, Revision
 from service.dependencies import EditId, IdempotencyKey, Services, WithServices
 from service.errors import ProblemError
 from service.middleware import REVISION
-
-LOOK_SECONDS = 1.0
-"""How often a watched edit is read again, even if no change was announced."""
+from service.routes.watching import PageQuery, annotated, announced, watch
 
 router = APIRouter(prefix="/edits", tags=["edits"])
-_log = logging.getLogger(__name__)
 
 
-class EditQuery(Contract):
+class EditQuery(PageQuery):
     """Which edits to list."""
 
-    before: Annotated[int | None, Field(ge=1, le=2**53, description="`next` of the page before")] = None
-    limit: Annotated[int, Field(ge=1, le=100)] = 20
     status: EditStatus | None = None
 
 
@@ -68,7 +58,7 @@ def create_edit(
         edit_id, _ = services.edits.create(request, idempotency_key)
     edit = services.edits.glance(edit_id, services.is_active())
     if edit.status is EditStatus.QUEUED:
-        services.ring(edit_id)
+        services.ring(edit_id, "edit")
     response.headers["Location"] = f"/edits/{edit_id}"
     if notices.head is not None:
         response.headers[REVISION] = str(notices.head)
@@ -86,15 +76,11 @@ def list_edits(query: Annotated[EditQuery, Query()], services: WithServices) -> 
 @router.get("/{edit_id}", summary="Look at an edit")
 def get_edit(edit_id: EditId, services: WithServices) -> Edit:
     """One edit: its status, progress, scores, generations and timings, with all its facts."""
-    return _annotated(services.edits.get(edit_id, services.is_active()), services)
+    return annotated(services.edits.get(edit_id, services.is_active()), services)
 
 
 def _glance(edit_id: EditId, services: WithServices) -> Edit:
-    return _annotated(services.edits.glance(edit_id, services.is_active()), services)
-
-
-def _annotated(edit: Edit, services: Services) -> Edit:
-    return edit if edit.status.ended else services.board.look().annotate(edit)
+    return annotated(services.edits.glance(edit_id, services.is_active()), services)
 
 
 Existing = Annotated[Edit, Depends(_glance)]
@@ -143,10 +129,7 @@ def _notice(others: int) -> str:
 
 
 async def _changes(edit: Existing, services: WithServices) -> AsyncIterator[PubSub]:
-    async with services.async_redis.pubsub() as channel:
-        await channel.subscribe(services.keys.edit_channel(edit.id))
-        # What changes before Redis has confirmed this is not announced here, so the edit is read only after it.
-        await channel.get_message(timeout=LOOK_SECONDS)
+    async with announced("edit", edit.id, services) as channel:
         yield channel
 
 
@@ -158,21 +141,12 @@ async def watch_edit(
 
     The event's name is the edit's status, its data is the edit.
     """
-    shown: Edit | None = None
-    with contextlib.suppress(RedisError):
-        while not services.stopping.is_set() and (shown is None or not shown.status.ended):
-            edit = await run_in_threadpool(_glance_again, edit, services)
-            if edit != shown:
-                yield ServerSentEvent(data=edit, event=edit.status)
-                shown = edit
-            else:
-                await changes.get_message(ignore_subscribe_messages=True, timeout=LOOK_SECONDS)
-        return
-    _log.warning("Redis failed while edit %s was watched; the client will connect again", edit.id)
 
+    def again(known: Edit) -> Edit:
+        return services.edits.glance_again(known, services.is_active())
 
-def _glance_again(edit: Edit, services: Services) -> Edit:
-    return _annotated(services.edits.glance_again(edit, services.is_active()), services)
+    async for event in watch(edit, again, changes, services):
+        yield event
 
 
 def _admit(request: AnyEditRequest, notices: Notices, services: Services) -> None:

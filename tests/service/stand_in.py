@@ -1,7 +1,7 @@
 """A stand-in for the worker: it puts up the same notices and answers the same stream, without a model."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from service.contracts.edits import Edit, EditRequest, Generations, Outcome
+from service.contracts.edits import Edit, EditRequest, Fact, Generations, Outcome
+from service.contracts.evaluations import EvaluationResult, ScoredFact
 from service.contracts.generate import Comparison, Continuation, FinishReason, GenerateAnswer, GenerateRequest
 from service.contracts.lane import LaneAnswer, LaneRequest
 from service.contracts.model import MethodCard, ModelCard, WorkerState, WorkerStatus
@@ -27,6 +28,7 @@ from service.contracts.scores import (
     TargetScore,
 )
 from service.edits import Edits, applied_fields
+from service.evaluations import Evaluations
 from service.keys import Keys
 from service.ledger import Ledger
 
@@ -123,6 +125,28 @@ def outcome(facts: int = 1) -> Outcome:
     )
 
 
+def evaluation_result(facts: Iterable[tuple[Fact, str | None]], revision: int = 0) -> EvaluationResult:
+    """What an evaluation of these facts, and of the edits that they come from, might have found."""
+    scores = fact_scores()
+    return EvaluationResult(
+        revision=revision,
+        checksum=f"c{revision}",
+        summary=Summaries(before=scores.before.summary, after=scores.after.summary),
+        facts=tuple(
+            ScoredFact(
+                before=scores.before,
+                after=scores.after,
+                prompt=fact.prompt,
+                subject=fact.subject,
+                target_new=fact.target_new,
+                edit=edit,
+            )
+            for fact, edit in facts
+        ),
+        timings={"measure": 1.0},
+    )
+
+
 class StandIn:
     """Puts up a heartbeat, a card and a tokenizer, and answers the stream from a thread while it is entered."""
 
@@ -131,6 +155,7 @@ class StandIn:
         self.keys = keys
         self.ledger = Ledger(redis, keys)
         self.edits = Edits(redis, keys)
+        self.evaluations = Evaluations(redis, keys)
         self.asked: list[LaneRequest] = []
         self.answer: Callable[[LaneRequest], LaneAnswer | None] = self._answer
         self._stop = threading.Event()
@@ -175,6 +200,17 @@ class StandIn:
         """Carry out an edit: a new revision."""
         self.edits.take_up(edit_id)
         return self.append(RevisionKind.EDIT, edit=edit_id, blob="blob")
+
+    def evaluate(self, evaluation_id: str) -> None:
+        """Carry out an evaluation of what is asked."""
+        self.evaluations.take_up(evaluation_id)
+        request = self.evaluations.get(evaluation_id).request
+        revision = self.ledger.resolve(request.revision)
+        self.evaluations.settle(evaluation_id, revision)
+        active = [entry.edit or "" for entry in self.ledger.active(revision)]
+        of_edits = [(fact, edit_id) for edit_id in active for fact in self.edits.get(edit_id).request.facts]
+        facts = of_edits if request.facts == "active" else [(fact, None) for fact in request.facts]
+        self.evaluations.complete(evaluation_id, evaluation_result(facts, revision))
 
     def append(self, kind: RevisionKind, **fields: Any) -> int:
         """Append an entry to the ledger, and serve it."""

@@ -150,7 +150,7 @@ def test_request_ids(http: httpx.Client, given: str, kept: bool) -> None:
 
 
 def test_every_answer_about_the_model_names_the_head(http: httpx.Client, worker: StandIn) -> None:
-    for path in ("/edits", "/edits/0123456789abcdef", "/revisions", "/model", "/methods"):
+    for path in ("/edits", "/edits/0123456789abcdef", "/evaluations", "/revisions", "/model", "/methods"):
         assert http.get(path).headers["X-Model-Revision"] == "0", path
     assert http.post("/edits", content=b"{").headers["X-Model-Revision"] == "0"
     assert "X-Model-Revision" not in http.get("/openapi.json").headers
@@ -200,6 +200,9 @@ def test_openapi_is_complete() -> None:
         "/edits/{edit_id}/events",
         "/edits/{edit_id}/revert",
         "/edits/{edit_id}/reapply",
+        "/evaluations",
+        "/evaluations/{evaluation_id}",
+        "/evaluations/{evaluation_id}/events",
         "/generate",
         "/revisions",
         "/revisions/{revision}",

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+from service.checks import nothing_active
 from service.contracts.edits import Fact
 from service.contracts.evaluations import EvaluationRequest, EvaluationResult, ScoredFact
 from service.contracts.scores import Metrics
 from service.edits import Edits
-from service.errors import ProblemError, invalid
+from service.errors import ProblemError
 from service.ledger import Ledger
 from worker.editing.progress import Step, Steps, timed
 from worker.engine.history import History
@@ -64,7 +65,7 @@ class Evaluator:
         """All facts of the edits in force, in the order of the ledger."""
         active = [entry.edit or "" for entry in self._ledger.active(revision)]
         if not active:
-            raise invalid("facts", f"no edit is in force at r{revision}, so give the facts to score", "nothing-active")
+            raise nothing_active(f"r{revision}")
         found: list[_Chosen] = []
         for number, edit_id in enumerate(active, 1):
             found += (_Chosen(fact, edit_id) for fact in self._edits.get(edit_id).request.facts)
