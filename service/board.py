@@ -1,5 +1,6 @@
-"""What the worker has put up in Redis about itself: its heartbeat, its model's card and its tokenizer."""
+"""What the workers have put up in Redis about themselves: their heartbeats, their model's card and its tokenizer."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,43 +14,63 @@ from service.documents import Document
 from service.errors import ProblemError, no_worker
 from service.keys import Keys
 
+# KEYS: workers; ARGV: what the key of a worker's heartbeat begins with.
+_WORKERS = """
+local found = {}
+for _, name in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  local status = redis.call('GET', ARGV[1] .. name)
+  if status then found[#found + 1] = status end
+end
+return found
+"""
+
 
 @dataclass(frozen=True)
 class Notices:
-    """The board at one moment."""
+    """The board at one moment. `workers`: the leader first, then those that are ready."""
 
     model: str
-    worker: WorkerStatus | None
+    workers: tuple[WorkerStatus, ...]
     card: ModelCard | None
     head: int | None
 
+    @property
+    def worker(self) -> WorkerStatus | None:
+        """The leader; without one, the worker that is best to name."""
+        return self.workers[0] if self.workers else None
+
+    @property
+    def ready(self) -> tuple[WorkerStatus, ...]:
+        """The workers that answer readers."""
+        return tuple(worker for worker in self.workers if worker.state is WorkerState.READY)
+
     def ready_card(self) -> ModelCard:
-        """The card of a worker that is ready; otherwise a 503 problem that says what it is doing."""
-        if self.worker is None:
+        """The card of a worker that is ready; otherwise a 503 problem that says what they are doing."""
+        if not self.workers:
             raise no_worker(self.model, "none is running. Start one, and try again.")
-        if self.worker.state is not WorkerState.READY or self.card is None:
-            raise no_worker(self.model, f"it is {self.worker.state} ({self.worker.detail}). Try again soon.")
+        if not self.ready or self.card is None:
+            doing = "; ".join(f"{worker.state} ({worker.detail})" for worker in self.workers)
+            raise no_worker(self.model, f"it is {doing}. Try again soon.")
         return self.card
 
     def last_card(self) -> ModelCard:
-        """The card of the last worker, there or not; a 503 problem if there has never been one."""
+        """The card of the last leader, there or not; a 503 problem if there has never been one."""
         if self.card is None:
             raise no_worker(self.model, "none has published its model yet. Start one, and try again.")
         return self.card
 
     def annotate(self, job: Document) -> Document:
         """The job, with a notice if it waits for a worker that is not ready."""
-        if job.status.ended or (self.worker is not None and self.worker.state is WorkerState.READY):
+        worker = self.worker
+        if job.status.ended or self.ready or (worker is not None and job.status == JobStatus.RUNNING):
             return job
-        if self.worker is not None and job.status == JobStatus.RUNNING:
-            return job
-        state = "there" if self.worker is None else f"ready ({self.worker.state}: {self.worker.detail})"
+        state = "there" if worker is None else f"ready ({worker.state}: {worker.detail})"
         waits = "waits until one is" if job.status == JobStatus.QUEUED else "is taken up again, or ended, when one is"
         return job.model_copy(update={"notice": f"No worker for {self.model} is {state}; the {job.noun} {waits}."})
 
 
 class Board:
-    """Reads the worker's notices; what is costly to parse is parsed once."""
+    """Reads the workers' notices; what is costly to parse is parsed once."""
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
         self._redis: Any = redis
@@ -60,13 +81,13 @@ class Board:
     def look(self) -> Notices:
         """Everything at once, in one round trip."""
         pipeline = self._redis.pipeline(transaction=False)
-        pipeline.get(self._keys.worker)
+        pipeline.eval(_WORKERS, 1, self._keys.workers, self._keys.worker(""))
         pipeline.get(self._keys.card)
         pipeline.xrevrange(self._keys.ledger, count=1)
-        worker, card, last = pipeline.execute()
+        workers, card, last = pipeline.execute()
         return Notices(
             model=self._keys.model,
-            worker=WorkerStatus.model_validate_json(worker) if worker else None,
+            workers=_in_order(map(WorkerStatus.model_validate_json, workers)),
             card=self._parsed(card) if card else None,
             head=int(last[0][0].split("-")[0]) if last else None,
         )
@@ -92,3 +113,9 @@ class Board:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         return token_counter(tokenizer)
+
+
+def _in_order(workers: Iterable[WorkerStatus]) -> tuple[WorkerStatus, ...]:
+    return tuple(
+        sorted(workers, key=lambda one: (not one.leader, one.state is not WorkerState.READY, one.since, one.worker))
+    )

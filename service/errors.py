@@ -5,6 +5,8 @@ from http import HTTPStatus
 
 from service.contracts.problem import PROBLEM_TYPE, FieldError, Problem
 
+REVISION_NOT_REACHED = "revision-not-reached"
+
 
 class ProblemError(Exception):
     """An error with an HTTP status, a stable name and a sentence that says what to do."""
@@ -32,7 +34,8 @@ class ProblemError(Exception):
     def of(cls, problem: Problem) -> "ProblemError":
         """The exception for a problem that came from elsewhere."""
         name = problem.type.removeprefix(PROBLEM_TYPE)
-        retry_after = 5 if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+        soon = 1 if name == REVISION_NOT_REACHED else 5
+        retry_after = soon if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else None
         error = cls(problem.status, name, problem.detail, errors=problem.errors, retry_after=retry_after)
         error.problem = problem
         return error
@@ -51,6 +54,11 @@ def not_found(what: str, where: str) -> ProblemError:
 def no_worker(model: str, detail: str) -> ProblemError:
     """503: the request needs a worker, and none is ready."""
     return ProblemError(503, "no-worker", f"No worker is ready for {model}: {detail}", retry_after=5)
+
+
+def revision_not_reached(detail: str) -> ProblemError:
+    """503: the revision that is asked for is on its way."""
+    return ProblemError(503, REVISION_NOT_REACHED, detail, retry_after=1)
 
 
 def no_redis() -> ProblemError:

@@ -60,7 +60,7 @@ class Keys:
 
     @property
     def lease(self) -> str:
-        """Held by the one worker that may append to the ledger; its value is the fencing token."""
+        """Held by the one worker that may append to the ledger, the leader; its value is the fencing token."""
         return self._key("lease")
 
     @property
@@ -68,10 +68,14 @@ class Keys:
         """Counter behind the fencing tokens."""
         return self._key("fence")
 
+    def worker(self, name: str) -> str:
+        """One worker's heartbeat; it expires."""
+        return self._key("worker", name)
+
     @property
-    def worker(self) -> str:
-        """The worker's heartbeat; it expires."""
-        return self._key("worker")
+    def workers(self) -> str:
+        """Sorted set of workers by the Unix time of their last beat; those that have a heartbeat are among them."""
+        return self._key("workers")
 
     @property
     def card(self) -> str:
@@ -85,8 +89,13 @@ class Keys:
 
     @property
     def lane(self) -> str:
-        """Stream of generation requests."""
+        """Stream of generation requests, which every worker reads."""
         return f"generate:{self.model}"
+
+    @property
+    def moves(self) -> str:
+        """Stream of requests to move the head, which the leader alone reads."""
+        return f"moves:{self.model}"
 
     def answer(self, request_id: str) -> str:
         """List that takes the answer to one request."""

@@ -75,7 +75,7 @@ class Supervisor:
             self._redis = EmbeddedRedis(directory.path / "redis", keep=(directory.fd,))
             self._redis.wait(give_up=lambda: bool(self._signals))
             # Whoever holds the data directory is alone with this Redis: what a killed worker left there is void.
-            self._redis.forget(settings.keys.lease, settings.keys.worker)
+            self._redis.forget(settings.keys.lease, settings.keys.workers)
             url = self._redis.url
         env = {
             "REDIS_URL": url,

@@ -12,14 +12,18 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from service.contracts.model import ModelCard, WorkerState, WorkerStatus
-from service.edits import utcnow
+from service.jobs import utcnow
 from service.keys import Keys
 
 log = logging.getLogger(__name__)
 
 
+FORGOTTEN_SECONDS = 3600
+"""After so long without a beat a worker's name is forgotten; its notice has expired long before."""
+
+
 class Board:
-    """The worker's notices in Redis: who it is, what it does, which revision it serves.
+    """The worker's notices in Redis: who it is, what it does, whether it leads, which revision it serves.
 
     worker: a name that is new at every start; each_beat: what else is due at every beat, such as keeping the lease.
     """
@@ -31,6 +35,7 @@ class Board:
         self._keys = keys
         self._milliseconds = int(seconds * 1000)
         self._since = utcnow()
+        self._leader = False
         self._state = WorkerState.STARTING
         self._detail = ""
         self._revision: Callable[[], int | None] = lambda: None
@@ -44,6 +49,17 @@ class Board:
         """Say that the worker is ready; `revision` tells which one it serves."""
         self._revision = revision
         self.show(WorkerState.READY, "serving")
+
+    def leading(self) -> None:
+        """Say that the worker holds the lease; it does to its end."""
+        self._leader = True
+        self._write()
+
+    def behind(self, why: str) -> None:
+        """Say that the worker cannot reach the head, and why; once it can, why is empty."""
+        if self._state is not WorkerState.STOPPING:
+            self._state, self._detail = (WorkerState.BEHIND, why) if why else (WorkerState.READY, "serving")
+            self.tell()
 
     def beat(self) -> None:
         """Do what is due, and say again what was said last."""
@@ -64,28 +80,29 @@ class Board:
 
     def take_down(self) -> None:
         """The worker goes, and its notice with it."""
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.delete(self._keys.worker(self.worker))
+        pipeline.zrem(self._keys.workers, self.worker)
         try:
-            if not self._is_anothers():
-                self._redis.delete(self._keys.worker)
+            pipeline.execute()
         except RedisError:
             log.warning("could not take down the worker's notice; it expires by itself")
 
-    def _is_anothers(self) -> bool:
-        shown = self._redis.get(self._keys.worker)
-        return bool(shown) and WorkerStatus.model_validate_json(shown).worker != self.worker
-
     def _write(self) -> None:
-        if self._state is WorkerState.STARTING and self._is_anothers():
-            return  # standing by: the worker that serves is the one to show
         status = WorkerStatus(
             worker=self.worker,
             pid=os.getpid(),
+            leader=self._leader,
             state=self._state,
             detail=self._detail,
             revision=self._revision(),
             since=self._since,
         )
-        self._redis.set(self._keys.worker, status.model_dump_json(), px=self._milliseconds)
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.set(self._keys.worker(self.worker), status.model_dump_json(), px=self._milliseconds)
+        pipeline.zadd(self._keys.workers, {self.worker: time.time()})
+        pipeline.zremrangebyscore(self._keys.workers, 0, time.time() - FORGOTTEN_SECONDS)
+        pipeline.execute()
 
 
 class Heartbeat(threading.Thread):

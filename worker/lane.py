@@ -1,4 +1,4 @@
-"""The generation stream's worker side: a thread takes requests from Redis, the model thread answers them."""
+"""A stream's worker side: a thread takes requests from Redis, the model thread answers them."""
 
 import logging
 import threading
@@ -23,33 +23,58 @@ ANSWER_SECONDS = 60
 MOST_AT_ONCE = 16
 """Requests handed out together; the rest waits for the next turn."""
 
+CLAIM_SECONDS = 1.0
+"""How often it is looked whether another worker has died with requests that it had taken."""
+
+# KEYS: stream; ARGV: group, this worker, what the key of a worker's heartbeat begins with.
+# Takes over what workers without a heartbeat had taken, and forgets those of them that had taken nothing.
+_CLAIM = """
+local claimed = {}
+for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+  local name, pending = consumer[2], consumer[4]
+  if name ~= ARGV[2] and redis.call('EXISTS', ARGV[3] .. name) == 0 then
+    if pending == 0 then
+      redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], name)
+    else
+      local ids = {}
+      for _, row in ipairs(redis.call('XPENDING', KEYS[1], ARGV[1], '-', '+', 1000, name)) do ids[#ids + 1] = row[1] end
+      for _, entry in ipairs(redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, unpack(ids))) do
+        claimed[#claimed + 1] = entry
+      end
+    end
+  end
+end
+return claimed
+"""
+
 
 class Lane(threading.Thread):
-    """Reads the stream into memory and calls `wake`; `take` and `answer` are for the model thread."""
+    """Reads a stream into memory and calls `wake`; `take` and `answer` are for the model thread.
 
-    def __init__(self, redis: Redis, keys: Keys, worker: str, wake: Callable[[], None]) -> None:
-        super().__init__(name="lane", daemon=True)
+    Workers that read the same stream share its requests; what a dead one has left, another answers.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, stream: str, worker: str, wake: Callable[[], None]) -> None:
+        super().__init__(name=f"lane {stream}", daemon=True)
         self._redis: Any = redis
         self._keys = keys
+        self._stream = stream
         self._worker = worker
         self._wake = wake
+        self._claim = redis.register_script(_CLAIM)
+        self._claimed_at = 0.0
         self._waiting: deque[tuple[str, LaneRequest]] = deque()
         self._entries: dict[str, str] = {}
         self._ended = threading.Event()
 
     def open(self) -> None:
-        """Make the consumer group, and take over what a dead worker had taken and not answered."""
+        """Make the consumer group, and take over what dead workers had taken and not answered."""
         try:
-            self._redis.xgroup_create(self._keys.lane, GROUP, id="0", mkstream=True)
+            self._redis.xgroup_create(self._stream, GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):
                 raise
-        cursor = "0-0"
-        while True:
-            cursor, entries, *_ = self._redis.xautoclaim(self._keys.lane, GROUP, self._worker, 0, start_id=cursor)
-            self._received(entries)
-            if cursor == "0-0":
-                return
+        self._take_over()
 
     def take(self) -> list[LaneRequest]:
         """Requests that somebody still waits for, oldest first."""
@@ -85,13 +110,15 @@ class Lane(threading.Thread):
         """The thread's life."""
         while not self._ended.is_set():
             try:
-                streams = self._redis.xreadgroup(GROUP, self._worker, {self._keys.lane: ">"}, count=64, block=1000)
+                if time.monotonic() - self._claimed_at > CLAIM_SECONDS:
+                    self._take_over()
+                streams = self._redis.xreadgroup(GROUP, self._worker, {self._stream: ">"}, count=64, block=1000)
             except ResponseError:
-                log.warning("the generation stream is gone; making it again")
+                log.warning("the stream %s is gone; making it again", self._stream)
                 self._again(self.open)
                 continue
             except RedisError as error:
-                log.warning("the generation stream does not answer: %s", error)
+                log.warning("the stream %s does not answer: %s", self._stream, error)
                 self._ended.wait(1.0)
                 continue
             for _, entries in streams or ():
@@ -104,12 +131,17 @@ class Lane(threading.Thread):
             log.warning("%s", error)
             self._ended.wait(1.0)
 
+    def _take_over(self) -> None:
+        self._claimed_at = time.monotonic()
+        entries = self._claim(keys=[self._stream], args=[GROUP, self._worker, self._keys.worker("")])
+        self._received([(entry, dict(zip(flat[::2], flat[1::2], strict=True))) for entry, flat in entries])
+
     def _received(self, entries: Any) -> None:
         for entry, fields in entries:
             try:
                 self._waiting.append((entry, LaneRequest.model_validate_json(fields["request"])))
             except (ValidationError, KeyError, TypeError):
-                log.warning("entry %s of the generation stream is not a request; dropped", entry)
+                log.warning("entry %s of the stream %s is not a request; dropped", entry, self._stream)
                 self._forget(entry)
         if entries:
             self._wake()
@@ -117,8 +149,8 @@ class Lane(threading.Thread):
     def _forget(self, entry: str) -> None:
         try:
             pipeline = self._redis.pipeline(transaction=True)
-            pipeline.xack(self._keys.lane, GROUP, entry)
-            pipeline.xdel(self._keys.lane, entry)
+            pipeline.xack(self._stream, GROUP, entry)
+            pipeline.xdel(self._stream, entry)
             pipeline.execute()
         except RedisError as error:
             log.warning("could not acknowledge entry %s: %s", entry, error)

@@ -1,4 +1,4 @@
-"""The lease on a model: one worker holds it, and only its holder may append to the ledger."""
+"""The lease on a model: one worker holds it and leads, and only its holder may append to the ledger."""
 
 import logging
 import time
@@ -12,6 +12,9 @@ from service.keys import Keys
 from worker.errors import LeaseLostError
 
 log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.2
+"""How often a worker that waits looks whether the lease is free."""
 
 _EXTEND = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('PEXPIRE', KEYS[1], ARGV[2]) end return 0"
 _RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
@@ -29,13 +32,20 @@ class Lease:
         self._release = redis.register_script(_RELEASE)
 
     def acquire(self, waiting: Callable[[str], None]) -> None:
-        """Wait until the lease is free and take it. Tells `waiting` once who holds it."""
-        told = False
-        while not self._redis.set(self._key, self.token, nx=True, px=self._milliseconds):
-            if not told:
-                waiting(str(self._redis.get(self._key)))
-                told = True
-            time.sleep(0.2)
+        """Wait until the lease is free and take it. Tells `waiting` who holds it, whenever that changes.
+
+        A Redis that is away is waited for: how long, the heartbeat decides.
+        """
+        told = None
+        while not self._taken():
+            if (holder := self._holder()) not in (None, told):
+                waiting(str(holder))
+                told = holder
+            time.sleep(RETRY_SECONDS)
+
+    def take(self) -> bool:
+        """Take the lease if it is free; returns whether this worker holds it now."""
+        return bool(self._redis.set(self._key, self.token, nx=True, px=self._milliseconds))
 
     def extend(self) -> None:
         """Keep the lease; raises LeaseLostError if it has expired."""
@@ -48,3 +58,17 @@ class Lease:
             self._release(keys=[self._key], args=[self.token])
         except RedisError:
             log.warning("could not release the lease; it expires by itself")
+
+    def _taken(self) -> bool:
+        try:
+            return self.take()
+        except RedisError as error:
+            log.warning("Redis does not say whether the lease is free: %s", error)
+            return False
+
+    def _holder(self) -> str | None:
+        try:
+            holder: str | None = self._redis.get(self._key)
+        except RedisError:
+            return None
+        return holder

@@ -1,13 +1,17 @@
-"""Serve a model until told to stop: boot from the ledger, then edits, readers and a heartbeat."""
+"""Serve a model until told to stop: boot from the ledger, answer readers, and lead once the lease is free."""
 
 import logging
 import os
 import signal
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from redis import Redis
 
 from service.checks import token_counter
+from service.contracts.lane import LaneAnswer
 from service.contracts.model import Ceilings, WorkerState
 from service.edits import Edits
 from service.evaluations import Evaluations
@@ -18,10 +22,13 @@ from service.queue import FUNCTIONS, open_queue, reset, ring, waiting
 from worker.card import card_of, tokenizer_text
 from worker.editing.hparams import shipped
 from worker.editing.method import discover
+from worker.editing.progress import Step, Steps
 from worker.engine.blobs import BlobStore
 from worker.engine.editor import Editor
 from worker.engine.evaluator import Evaluator
+from worker.engine.follower import Follower
 from worker.engine.history import History
+from worker.engine.mirror import Mirror
 from worker.engine.model_thread import ModelThread
 from worker.engine.readers import Readers
 from worker.engine.resident import Resident
@@ -29,7 +36,7 @@ from worker.errors import WorkerError
 from worker.heartbeat import Board
 from worker.jobs import EditJob, EvaluationJob, Line
 from worker.lane import Lane
-from worker.lease import Lease
+from worker.lease import RETRY_SECONDS, Lease
 from worker.models.loaded import LoadedModel
 from worker.models.speed import compute_dtype
 from worker.rq_worker import EditWorker
@@ -54,11 +61,9 @@ class Serving:
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Wait for the lease, boot, serve; returns when told to stop, raises the error that ended it."""
+        """Boot, answer readers, lead; returns when told to stop, raises the error that ended it."""
         lease = Lease(self._redis, self._keys, self._board.worker, self._settings.lease_seconds)
         try:
-            lease.acquire(lambda holder: log.info("standing by: %s serves this model", holder))
-            self._board.each_beat.append(lease.extend)
             self._serve(lease)
         finally:
             lease.release()
@@ -70,13 +75,15 @@ class Serving:
     def _serve(self, lease: Lease) -> None:
         loaded, settings = self._resident.loaded, self._settings
         ledger = Ledger(self._redis, self._keys)
+        leads = self._find_beginning(lease, ledger)
         history = History(
             self._resident,
             ledger,
-            BlobStore(settings.blobs_of(loaded.name)),
-            lease.token,
+            BlobStore(blobs := settings.blobs_of(loaded.name)),
+            lease.token if leads else "",
             self._board.tell,
             settings.cache_bytes,
+            Mirror(blobs, self._redis, self._keys),
         )
         history.boot()
         methods = discover()
@@ -84,10 +91,13 @@ class Serving:
         ceilings = Ceilings(perplexity_ratio=settings.max_perplexity_ratio, kl=settings.max_kl, norm=settings.max_norm)
         card = card_of(self._resident, methods, defaults, ceilings)
         count_tokens = token_counter(loaded.tokenizer.backend_tokenizer)
-        self._board.publish(card, tokenizer_text(loaded))
-        thread = ModelThread(lambda: readers.serve(lane.take(), lane.answer), self._fatal)
-        lane = Lane(self._redis, self._keys, self._board.worker, thread.wake)
         readers = Readers(history, card, count_tokens)
+        thread = ModelThread(lambda: _answer(readers, follower, lane, moves), self._fatal)
+        lane, moves = (
+            Lane(self._redis, self._keys, stream, self._board.worker, thread.wake)
+            for stream in (self._keys.lane, self._keys.moves)
+        )
+        follower = Follower(history, self._redis, self._keys, thread.wake, self._board.behind)
         statistics = StatisticsStore(
             loaded, self._resident.base_checksum, settings.data_dir / "statistics", settings.corpus, settings.stats_dir
         )
@@ -102,18 +112,47 @@ class Serving:
                 EvaluationJob(evaluations, *checked, ledger.resolve, evaluator.run, *ending),
             )
         )
-        worker = self._rq_worker(line)
-        self._board.each_beat.append(worker.keep_alive)
+        if leads:  # before anybody is told that this worker is ready
+            self._board.publish(card, tokenizer_text(loaded))
         lane.open()
-        thread.start()
-        lane.start()
-        self._board.serving(lambda: self._resident.revision)
-        log.info("ready: %s at r%d", loaded.name, self._resident.revision)
-        worker.work(logging_level="WARNING")
-        self._board.show(WorkerState.STOPPING, "ending the running step")
-        lane.end()
-        thread.end()
-        thread.join(timeout=10)
+        with _running(thread, lane, follower, moves):
+            self._board.serving(lambda: self._resident.revision)
+            log.info("ready: %s at r%d", loaded.name, self._resident.revision)
+            if not leads:
+                self._succeed(lease, history, thread)
+                self._board.publish(card, tokenizer_text(loaded))
+            moves.open()
+            moves.start()
+            worker = self._rq_worker(line)
+            self._board.each_beat.append(worker.keep_alive)
+            log.info("leading: this worker edits")
+            worker.work(logging_level="WARNING")
+            self._board.show(WorkerState.STOPPING, "ending the running step")
+
+    def _find_beginning(self, lease: Lease, ledger: Ledger) -> bool:
+        """Wait until there is a revision to boot from, or the lease, whose holder may write r0; returns the latter."""
+        while not lease.take():
+            if ledger.head() is not None:
+                return False
+            time.sleep(RETRY_SECONDS)
+        self._hold(lease)
+        return True
+
+    def _succeed(self, lease: Lease, history: History, thread: ModelThread) -> None:
+        """Follow until the lease is free, then lead from the head that the last leader has left."""
+        lease.acquire(lambda holder: log.info("following: %s leads", holder))
+        self._hold(lease)
+
+        def lead() -> Steps[None]:
+            yield Step("lead")
+            history.lead(lease.token)
+            history.follow()
+
+        thread.submit(lead(), lambda _: None, threading.Event()).result()
+
+    def _hold(self, lease: Lease) -> None:
+        self._board.each_beat.append(lease.extend)
+        self._board.leading()
 
     def _rq_worker(self, line: Line) -> EditWorker:
         queue = open_queue(self._raw_redis, self._keys)
@@ -135,3 +174,28 @@ class Serving:
         log.error("the worker must end: %s", error)
         self._error = error if isinstance(error, WorkerError) else WorkerError(f"{type(error).__name__}: {error}")
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _answer(readers: Readers, follower: Follower, *lanes: Lane) -> None:
+    """The readers' turn on the model thread: whoever asks is answered from the head of this moment."""
+    for lane in lanes:
+        requests = lane.take()
+        problem = follower.catch_up(asked=bool(requests))
+        if problem is None:
+            readers.serve(requests, lane.answer)
+        else:
+            for request in requests:
+                lane.answer(request, LaneAnswer(problem=problem.problem))
+
+
+@contextmanager
+def _running(thread: ModelThread, lane: Lane, follower: Follower, moves: Lane) -> Iterator[None]:
+    """Readers are answered while this is entered, however it is left; moves are the leader's to start."""
+    for each in (thread, lane, follower):
+        each.start()
+    try:
+        yield
+    finally:
+        for each in (lane, moves, follower, thread):
+            each.end()
+        thread.join(timeout=10)

@@ -1,4 +1,4 @@
-"""What travels through the generation stream: short requests that a worker answers between two steps."""
+"""What travels through the streams: short requests that a worker answers between two steps."""
 
 from typing import Annotated
 

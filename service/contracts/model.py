@@ -60,17 +60,19 @@ class WorkerState(StrEnum):
 
     STARTING = "starting"
     READY = "ready"
+    BEHIND = "behind"
     STOPPING = "stopping"
 
 
 class WorkerStatus(Contract):
-    """The worker's heartbeat; it disappears when the worker does."""
+    """A worker's heartbeat; it disappears when the worker does."""
 
     worker: str
     pid: int
+    leader: Annotated[bool, Field(description="it holds the lease: it alone edits, and moves the head")] = False
     state: WorkerState
     detail: str
-    revision: int | None = None
+    revision: Annotated[int | None, Field(description="the one that it serves")] = None
     since: datetime
 
 
@@ -82,7 +84,8 @@ class ModelStatus(Contract):
     checksum: str
     edited_tensors: tuple[str, ...]
     edited_layers: tuple[int, ...]
-    worker: WorkerStatus | None
+    worker: Annotated[WorkerStatus | None, Field(description="the leader; without one, any")]
+    workers: tuple[WorkerStatus, ...] = ()
 
 
 class MethodList(Contract):

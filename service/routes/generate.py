@@ -33,6 +33,9 @@ async def generate_json(
 async def _generate(
     wanted: GenerateRequest, request: Request, response: Response, services: Services
 ) -> GenerateAnswer:
+    if wanted.min_revision is not None:
+        await run_in_threadpool(lambda: services.board.look().ready_card())
+        await services.lane.until_reached(wanted.min_revision)
     await run_in_threadpool(_admit, wanted, services)
     answer = await services.lane.ask(wanted, request.is_disconnected)
     if answer.generated is None:
@@ -46,11 +49,4 @@ def _admit(wanted: GenerateRequest, services: Services) -> None:
     card = notices.ready_card()
     for name in (wanted.before, wanted.after):
         services.ledger.resolve(name)
-    if wanted.min_revision is not None and (notices.head is None or wanted.min_revision > notices.head):
-        raise ProblemError(
-            503,
-            "revision-not-reached",
-            f"min_revision: r{wanted.min_revision} is not there yet, the head is r{notices.head}. Try again.",
-            retry_after=1,
-        )
     check_generation(wanted, card, services.board.counter(card))

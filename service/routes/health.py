@@ -2,7 +2,9 @@
 
 from fastapi import APIRouter
 
-from service.contracts.health import Health, Ready
+from service.board import Notices
+from service.contracts.health import Health, Ready, WorkerLag
+from service.contracts.model import WorkerState, WorkerStatus
 from service.dependencies import WithServices
 from service.errors import no_worker
 
@@ -17,14 +19,27 @@ async def health(services: WithServices) -> Health:
 
 @router.get("/ready", summary="Can it do its work?")
 def ready(services: WithServices) -> Ready:
-    """200 if a worker serves the head; otherwise a 503 problem that says why not."""
+    """200 if a worker serves the head, with every worker's lag; otherwise a 503 problem that says why not."""
     notices = services.board.look()
     notices.ready_card()
-    worker, head = notices.worker, notices.head
-    served = None if worker is None else worker.revision
-    if worker is None or head is None or served != head:
-        raise no_worker(notices.model, f"it serves {_name(served)}, and the head is {_name(head)}. Try again soon.")
-    return Ready(model=notices.model, revision=head, worker=worker)
+    head = notices.head
+    serving = next((worker for worker in notices.ready if worker.revision == head), None)
+    if serving is None or head is None:
+        served = "; ".join(map(_served, notices.workers))
+        raise no_worker(notices.model, f"{served}, and the head is {_name(head)}. Try again soon.")
+    return Ready(model=notices.model, revision=head, worker=serving, workers=_lags(notices, head))
+
+
+def _lags(notices: Notices, head: int) -> tuple[WorkerLag, ...]:
+    return tuple(
+        WorkerLag(**worker.model_dump(), lag=None if worker.revision is None else max(0, head - worker.revision))
+        for worker in notices.workers
+    )
+
+
+def _served(worker: WorkerStatus) -> str:
+    state = "" if worker.state is WorkerState.READY else f" ({worker.state}: {worker.detail})"
+    return f"it serves {_name(worker.revision)}{state}"
 
 
 def _name(revision: int | None) -> str:

@@ -26,6 +26,7 @@ def get_model(services: WithServices) -> ModelStatus:
         edited_tensors=tensors,
         edited_layers=tuple(sorted(layers)),
         worker=notices.worker,
+        workers=notices.workers,
     )
 
 

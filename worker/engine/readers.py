@@ -11,6 +11,7 @@ from service.contracts.lane import LaneAnswer, LaneRequest
 from service.contracts.model import ModelCard
 from service.contracts.revisions import ActivationRequest, Revision, RollbackRequest
 from service.errors import ProblemError, not_found
+from worker.engine.device import device_error
 from worker.engine.generation import Wanted, decode
 from worker.engine.history import History
 from worker.errors import CorruptStateError, WorkerError
@@ -48,7 +49,9 @@ class Readers:
                 self._decode(comparing, answer)
             except WorkerError:
                 raise
-            except Exception:
+            except Exception as error:
+                if device_error(error) is not None:
+                    raise
                 log.exception("a generation failed")
                 problem = ProblemError(
                     500, "generation-failed", "The generation failed; the worker's log says why."

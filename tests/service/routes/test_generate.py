@@ -92,11 +92,41 @@ def test_a_revision_that_does_not_exist(http: httpx.Client) -> None:
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_revision_that_is_not_there_yet(http: httpx.Client) -> None:
-    answer = http.get("/generate", params={"prompt": "a", "min_revision": "r7"})
+@pytest.mark.parametrize("revision", ["r7", 2**70])
+def test_a_revision_that_is_not_there_yet(http: httpx.Client, revision: str | int) -> None:
+    answer = http.post("/generate", json={"prompt": ["a"], "min_revision": revision})
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
     assert answer.json()["type"].endswith(":revision-not-reached")
+    assert "the head is r0" in answer.json()["detail"]
+
+
+def test_a_revision_that_comes_is_waited_for(http: httpx.Client, worker: StandIn) -> None:
+    """Also by who asks for its texts: it exists when the answer is made."""
+    asked = threading.Event()
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        asked.set()
+        answers.append(http.get("/generate", params={"prompt": "a", "after": "r1", "min_revision": 1}))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    assert asked.wait(60)
+    worker.append(RevisionKind.ROLLBACK, to=0)
+    thread.join(60)
+    assert [answer.status_code for answer in answers] == [200]
+    assert answers[0].json()["revision"] == 1
+
+
+def test_any_ready_worker_will_do(http: httpx.Client, worker: StandIn) -> None:
+    worker.heartbeat(WorkerState.BEHIND)
+    worker.heartbeat(worker="follower", leader=False)
+    assert http.get("/generate", params={"prompt": "a"}).status_code == 200
+    worker.die("follower")
+    behind = http.get("/generate", params={"prompt": "a"})
+    assert behind.status_code == 503
+    assert "it is behind (stands in)" in behind.json()["detail"]
 
 
 def test_without_a_worker(http: httpx.Client, worker: StandIn) -> None:
@@ -135,6 +165,20 @@ def test_a_worker_that_goes_away(http: httpx.Client, worker: StandIn, redis: Red
     assert answer.status_code == 503
     assert "went away" in answer.json()["detail"]
     assert lane_length(redis, keys) == 0
+
+
+def test_while_another_worker_is_there_the_answer_is_waited_for(http: httpx.Client, worker: StandIn) -> None:
+    """The one that was asked has gone; the other finds what that has left."""
+    answer = worker.answer
+
+    def go_away(request: LaneRequest) -> LaneAnswer | None:
+        worker.die()
+        time.sleep(1.2)  # longer than a waiting request goes without looking whether anybody is there
+        return answer(request)
+
+    worker.heartbeat(worker="follower", leader=False)
+    worker.answer = go_away
+    assert http.get("/generate", params={"prompt": "a"}).status_code == 200
 
 
 def test_a_client_that_goes_away_is_not_waited_for(

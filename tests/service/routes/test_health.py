@@ -50,6 +50,37 @@ def test_ready_while_the_worker_is_behind(http: httpx.Client, worker: StandIn) -
     assert "it serves r0, and the head is r1" in answer.json()["detail"]
 
 
+def test_ready_tells_how_far_each_worker_is_behind(http: httpx.Client, worker: StandIn) -> None:
+    worker.append(RevisionKind.ROLLBACK, to=0)
+    worker.append(RevisionKind.ROLLBACK, to=0)
+    worker.heartbeat(revision=0, worker="follower", leader=False)
+    worker.heartbeat(WorkerState.STARTING, worker="starting", leader=False)
+    body = http.get("/ready").json()
+    assert (body["revision"], body["worker"]["worker"]) == (2, "stand-in")
+    assert [(one["worker"], one["leader"], one["lag"]) for one in body["workers"]] == [
+        ("stand-in", True, 0),
+        ("follower", False, 2),
+        ("starting", False, None),
+    ]
+
+
+def test_one_worker_that_serves_the_head_is_enough(http: httpx.Client, worker: StandIn) -> None:
+    """The leader has gone, or has fallen behind; another one answers."""
+    worker.append(RevisionKind.ROLLBACK, to=0)
+    worker.heartbeat(WorkerState.BEHIND, revision=0)
+    worker.heartbeat(worker="follower", leader=False)
+    body = http.get("/ready").json()
+    assert (body["worker"]["worker"], body["worker"]["leader"]) == ("follower", False)
+    assert [one["lag"] for one in body["workers"]] == [1, 0]
+    worker.die()
+    assert [one["worker"] for one in http.get("/ready").json()["workers"]] == ["follower"]
+    worker.heartbeat(WorkerState.BEHIND, revision=0)
+    worker.heartbeat(revision=0, worker="follower", leader=False)
+    answer = http.get("/ready")
+    assert answer.status_code == 503
+    assert "it serves r0 (behind: stands in); it serves r0, and the head is r1" in answer.json()["detail"]
+
+
 def test_without_redis(keys: Keys, free_port: Callable[[], int]) -> None:
     for url in serve(Settings(model=keys.model, port=0, redis_url=f"redis://127.0.0.1:{free_port()}")):
         with httpx.Client(base_url=url) as http:

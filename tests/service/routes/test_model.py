@@ -12,8 +12,13 @@ def test_the_pristine_model(http: httpx.Client, worker: StandIn) -> None:
     assert (body["revision"], body["checksum"], body["card"]["name"]) == (0, "c0", "test-model")
     assert (body["edited_tensors"], body["edited_layers"]) == ([], [])
     assert body["worker"]["state"] == "ready"
+    worker.heartbeat(worker="follower", leader=False)
+    assert [one["worker"] for one in http.get("/model").json()["workers"]] == ["stand-in", "follower"]
     worker.die()
-    assert http.get("/model").json()["worker"] is None
+    assert http.get("/model").json()["worker"]["worker"] == "follower"
+    worker.die("follower")
+    body = http.get("/model").json()
+    assert (body["worker"], body["workers"]) == (None, [])
 
 
 def test_the_edited_model(http: httpx.Client, worker: StandIn) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 
 import pytest
+import torch
 
 from worker.editing.progress import Step, Steps
 from worker.engine.model_thread import ModelThread, StoppedError
-from worker.errors import WorkerError
+from worker.errors import DeviceError, WorkerError
 
 SECONDS = 60.0
 
@@ -178,6 +179,55 @@ def test_an_error_in_the_readers_ends_the_worker_and_closes_the_task(running: Ru
     running.thread.join(SECONDS)
     assert closed.is_set()
     assert [str(error) for error in running.fatal] == ["the readers fail"]
+
+
+POISONED = [
+    torch.AcceleratorError("CUDA error: device-side assert triggered\nCompile with `TORCH_USE_CUDA_DSA`"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasSgemm"),
+]
+
+
+@pytest.mark.parametrize("error", POISONED, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("where", ["a step", "the readers"])
+def test_an_error_of_cuda_ends_the_worker_wherever_it_comes(running: Running, error: Exception, where: str) -> None:
+    """Every further call would fail too; only a new process has a new context."""
+    closed: list[str] = []
+
+    def fail() -> None:
+        raise error
+
+    def failing() -> Steps[str]:
+        yield Step("fails")
+        raise error
+
+    def unclean() -> Steps[str]:
+        try:
+            yield from _task("b", 3, closed)
+        finally:
+            raise error
+
+    first, second = running.submit(failing() if where == "a step" else _task("a", 9)), running.submit(unclean())
+    if where == "the readers":
+        running.serve = fail
+        running.thread.wake()
+    for future in (first, second):
+        with pytest.raises(DeviceError, match="must be started again: CUDA error") as raised:
+            future.result(SECONDS)
+    running.thread.join(SECONDS)
+    assert running.fatal == [raised.value]
+    assert "\n" not in str(raised.value)
+
+
+def test_exhausted_memory_is_the_tasks_own_error(running: Running) -> None:
+    def failing() -> Steps[str]:
+        yield Step("fails")
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    first, second = running.submit(failing()), running.submit(_task("next", 1))
+    with pytest.raises(torch.OutOfMemoryError):
+        first.result(SECONDS)
+    assert second.result(SECONDS) == "next"
+    assert running.fatal == []
 
 
 def test_end_stops_what_runs_and_what_waits(running: Running) -> None:

@@ -172,6 +172,16 @@ def test_a_failing_batch_is_a_problem_and_the_next_one_is_served(desk: Desk) -> 
     assert same_bits(before, bits(loaded))
 
 
+def test_an_error_of_cuda_is_not_the_batchs_alone(desk: Desk) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    hook = desk.stand.loaded.model.transformer.ln_f.register_forward_hook(fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        desk.ask(_generate())
+    hook.remove()
+
+
 def test_a_damaged_old_revision_is_a_problem_for_those_who_ask_for_it_alone(desk: Desk) -> None:
     """The head does not depend on it, so the worker goes on."""
     stand = desk.stand
