@@ -1,6 +1,7 @@
 """The client commands: each is one call of the API, shown well, or as JSON for scripts."""
 
 import json
+from collections.abc import Container, Iterator
 from typing import Annotated, Any, BinaryIO
 
 import typer
@@ -11,6 +12,8 @@ from service import display
 from service.client import Client
 from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
 from service.contracts.generate import GenerateRequest
+from service.contracts.jobs import Job, has_ended
+from service.documents import Document
 from service.errors import ProblemError
 from service.facts import decode, parse
 
@@ -79,14 +82,15 @@ def edit(
     with Client(url) as client:
         final = client.submit(request)
         if wait:
-            final = _follow(client, final)
+            label = "edit" if final.fact_count == 1 else f"edit of {final.fact_count} facts"
+            final = follow(final, client.events(final.id), label, client.base_url)
             if final.fact_count > len(final.request.facts):
                 final = client.edit(final.id)
     if as_json:
         print_json(final)
     else:
         show_edit(final, Console())
-    _exit(final)
+    exit_unless((EditStatus.APPLIED, EditStatus.MEASURED), final)
 
 
 def generate(
@@ -145,22 +149,23 @@ def _request(one: dict[str, Any], batch: BinaryIO | None, options: dict[str, Any
     return BatchRequest.model_validate({"facts": parse(decode(batch.read())), **options})
 
 
-def _follow(client: Client, edit: Edit) -> Edit:
+def follow(job: Document, changes: Iterator[Document], label: str, url: str) -> Document:
+    """Show how far a job is until it ends; returns it as it is then. Who interrupts only stops looking."""
     console = Console(stderr=True)
-    label = "edit" if edit.fact_count == 1 else f"edit of {edit.fact_count} facts"
+    noun = job.noun
     try:
-        with display.EditProgressBar(console, label) as bar:
-            for current in client.events(edit.id):
-                edit = current
+        with display.JobProgressBar(console, label) as bar:
+            for current in changes:
+                job = current
                 bar.show(current)
     except KeyboardInterrupt:
         console.print(
-            f"The edit goes on without you. Its state: GET {client.base_url}/edits/{edit.id}; DELETE cancels it.",
+            f"The {noun} goes on without you. Its state: GET {url}/{noun}s/{job.id}; DELETE cancels it.",
             markup=False,
             soft_wrap=True,
         )
         raise typer.Exit(130) from None
-    return edit
+    return job
 
 
 def show_edit(edit: Edit, console: Console) -> None:
@@ -181,10 +186,11 @@ def show_edit(edit: Edit, console: Console) -> None:
         console.print(edit.notice, markup=False)
 
 
-def _exit(edit: Edit) -> None:
-    if edit.status.ended and edit.status not in (EditStatus.APPLIED, EditStatus.MEASURED):
-        if edit.problem is not None:
-            raise ProblemError.of(edit.problem)
+def exit_unless(good: Container[str], job: Job[Any]) -> None:
+    """End the command with the job's problem if it has ended otherwise than well."""
+    if has_ended(job.status) and job.status not in good:
+        if job.problem is not None:
+            raise ProblemError.of(job.problem)
         raise typer.Exit(1)
 
 

@@ -10,11 +10,14 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from service.contracts.edits import AnyEditRequest, Edit, EditPage
+from service.contracts.evaluations import Evaluation, EvaluationPage, EvaluationRequest
 from service.contracts.generate import GenerateAnswer, GenerateRequest
 from service.contracts.health import Ready
+from service.contracts.jobs import has_ended
 from service.contracts.model import MethodList, ModelStatus
 from service.contracts.problem import Problem
 from service.contracts.revisions import Reverted, Revision, RevisionPage, RollbackRequest
+from service.documents import Document
 from service.errors import ProblemError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -47,8 +50,7 @@ class Client:
 
     def submit(self, request: AnyEditRequest, idempotency_key: str | None = None) -> Edit:
         """POST /edits: queue an edit of one fact or of a batch; of a batch the answer has the first facts only."""
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
-        return self._ask(Edit, "POST", "/edits", body=request, headers=headers)
+        return self._ask(Edit, "POST", "/edits", body=request, headers=_once(idempotency_key))
 
     def edit(self, edit_id: str) -> Edit:
         """GET /edits/{id}: with all its facts."""
@@ -67,20 +69,27 @@ class Client:
 
         Of a batch it has the first facts only.
         """
-        failures = 0
-        while True:
-            try:
-                for edit in self._stream(edit_id):
-                    failures = 0
-                    yield edit
-                    if edit.status.ended:
-                        return
-                failures += 1
-            except httpx.TransportError:
-                failures += 1
-                if failures > REOPEN_ATTEMPTS:
-                    raise
-            time.sleep(REOPEN_SECONDS)
+        return self._follow(Edit, _edit_path(edit_id))
+
+    def evaluate(self, request: EvaluationRequest, idempotency_key: str | None = None) -> Evaluation:
+        """POST /evaluations: queue the scoring of facts at a revision; the answer has the first facts only."""
+        return self._ask(Evaluation, "POST", "/evaluations", body=request, headers=_once(idempotency_key))
+
+    def evaluation(self, evaluation_id: str) -> Evaluation:
+        """GET /evaluations/{id}: with all its facts."""
+        return self._ask(Evaluation, "GET", _evaluation_path(evaluation_id))
+
+    def evaluations(self, limit: int | None = None, before: int | None = None) -> EvaluationPage:
+        """GET /evaluations: newest first."""
+        return self._ask(EvaluationPage, "GET", "/evaluations", params=_given(limit=limit, before=before))
+
+    def cancel_evaluation(self, evaluation_id: str) -> Evaluation:
+        """DELETE /evaluations/{id}."""
+        return self._ask(Evaluation, "DELETE", _evaluation_path(evaluation_id))
+
+    def evaluation_events(self, evaluation_id: str) -> Iterator[Evaluation]:
+        """GET /evaluations/{id}/events: as `events`, of an evaluation."""
+        return self._follow(Evaluation, _evaluation_path(evaluation_id))
 
     def generate(self, request: GenerateRequest) -> GenerateAnswer:
         """POST /generate: before and after, side by side."""
@@ -136,15 +145,29 @@ class Client:
         except ValidationError:
             raise _not_palimpsest(answer) from None
 
-    def _stream(self, edit_id: str) -> Iterator[Edit]:
-        with self._http.stream(
-            "GET", f"{_edit_path(edit_id)}/events", headers={"Accept": "text/event-stream"}
-        ) as answer:
+    def _follow(self, kind: type[Document], path: str) -> Iterator[Document]:
+        failures = 0
+        while True:
+            try:
+                for job in self._stream(kind, path):
+                    failures = 0
+                    yield job
+                    if has_ended(job.status):
+                        return
+                failures += 1
+            except httpx.TransportError:
+                failures += 1
+                if failures > REOPEN_ATTEMPTS:
+                    raise
+            time.sleep(REOPEN_SECONDS)
+
+    def _stream(self, kind: type[Document], path: str) -> Iterator[Document]:
+        with self._http.stream("GET", f"{path}/events", headers={"Accept": "text/event-stream"}) as answer:
             if answer.is_error:
                 answer.read()
             _raise_for_problem(answer)
             for data in parse_events(answer.iter_lines()):
-                yield Edit.model_validate_json(data)
+                yield kind.model_validate_json(data)
 
 
 def parse_events(lines: Iterable[str]) -> Iterator[str]:
@@ -179,6 +202,14 @@ def _not_palimpsest(answer: httpx.Response) -> ProblemError:
 
 def _edit_path(edit_id: str) -> str:
     return f"/edits/{quote(edit_id, safe='')}"
+
+
+def _evaluation_path(evaluation_id: str) -> str:
+    return f"/evaluations/{quote(evaluation_id, safe='')}"
+
+
+def _once(idempotency_key: str | None) -> dict[str, str] | None:
+    return {"Idempotency-Key": idempotency_key} if idempotency_key else None
 
 
 def _given(**values: int | None) -> dict[str, int]:

@@ -127,7 +127,7 @@ def show(client: Client, console: Console) -> int:
 
 def _write(client: Client, fact: EditRequest, console: Console) -> tuple[Edit, Outcome]:
     edit = client.submit(fact)
-    with display.EditProgressBar(console, "POST /edits") as bar:
+    with display.JobProgressBar(console, "POST /edits") as bar:
         for current in client.events(edit.id):
             edit = current
             bar.show(edit)

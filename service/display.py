@@ -1,6 +1,7 @@
 """What the commands show: before and after side by side, scores, timings, progress."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -8,12 +9,14 @@ from rich.table import Table
 from rich.text import Text
 
 from service.contracts.edits import Edit, Fact, Outcome
+from service.contracts.evaluations import EvaluationResult
 from service.contracts.generate import Comparison
+from service.contracts.jobs import Job
 from service.contracts.jobs import Progress as JobProgress
 from service.contracts.model import ModelStatus
 from service.contracts.problem import Problem
 from service.contracts.revisions import Revision
-from service.contracts.scores import FactScores, Metrics, PromptScore, Summary
+from service.contracts.scores import FactScores, Metrics, PromptScore, Summaries, Summary
 
 MOST_WORST = 5
 """Facts that a batch's table names because they came out worst."""
@@ -78,24 +81,42 @@ def score_lines(outcome: Outcome) -> RenderableType:
         known = [(name, getattr(before, name), getattr(after, name)) for name in names]
         shown = (f"[bold]{name}[/] {_short(old)} → {_short(new)}" for name, old, new in known if new is not None)
         grid.add_row(label, "   ".join(shown))
-    grid.add_row("seconds", _seconds(outcome))
+    grid.add_row("seconds", _seconds(outcome.timings))
     return grid
 
 
 def batch_view(facts: Sequence[Fact], outcome: Outcome) -> RenderableType:
     """What a batch found: the means of the scores on both sides, how many facts took, and those that came out worst."""
-    means = Table("score", "before", "after", title=f"means over {len(facts)} facts", box=None)
-    before, after = outcome.summary.before, outcome.summary.after
+    rows = [(fact.prompt, fact.target_new, scores) for fact, scores in zip(facts, outcome.facts, strict=True)]
+    return _facts_view(rows, "rewrites took", outcome.summary, outcome.timings, ("before", "after"))
+
+
+def evaluation_view(result: EvaluationResult) -> RenderableType:
+    """What an evaluation found: the same, at the base and at the revision."""
+    rows = [(scores.prompt, scores.target_new, scores) for scores in result.facts]
+    sides = ("base", f"r{result.revision}")
+    return _facts_view(rows, f"facts hold at r{result.revision}", result.summary, result.timings, sides)
+
+
+def _facts_view(
+    rows: Sequence[tuple[str, str, FactScores]],
+    taken: str,
+    summary: Summaries,
+    timings: Mapping[str, float],
+    sides: tuple[str, str],
+) -> RenderableType:
+    over = "1 fact" if len(rows) == 1 else f"{len(rows)} facts"
+    means = Table("score", *sides, title=f"means over {over}", box=None)
     for name in Summary.model_fields:
-        if getattr(after, name) is not None:
-            means.add_row(name, *(_mean(getattr(summary, name)) for summary in (before, after)))
-    taken = sum(scores.after.summary.EA == 1 for scores in outcome.facts)
-    line = f"{taken} of {len(facts)} rewrites took: the whole target is the likeliest answer"
-    pairs = sorted(zip(facts, outcome.facts, strict=True), key=lambda pair: pair[1].after.target_new.probability)
-    worst = Table("prompt", "target", "p before", "p after", "p of the old target", title="worst facts", box=None)
-    for fact, scores in pairs[:MOST_WORST]:
-        worst.add_row(Text(fact.prompt), Text(fact.target_new), *_worst_cells(scores))
-    return Group(means, "", line, "", worst, "", f"seconds   {_seconds(outcome)}")
+        if getattr(summary.after, name) is not None:
+            means.add_row(name, *(_mean(getattr(side, name)) for side in (summary.before, summary.after)))
+    count = sum(scores.after.summary.EA == 1 for *_, scores in rows)
+    line = f"{count} of {len(rows)} {taken}: the whole target is the likeliest answer"
+    columns = ("prompt", "target", f"p {sides[0]}", f"p {sides[1]}", "p of the old target")
+    worst = Table(*columns, title="worst facts", box=None)
+    for prompt, target, scores in sorted(rows, key=lambda row: row[2].after.target_new.probability)[:MOST_WORST]:
+        worst.add_row(Text(prompt), Text(target), *_worst_cells(scores))
+    return Group(means, "", line, "", worst, "", f"seconds   {_seconds(timings)}")
 
 
 def _worst_cells(scores: FactScores) -> Iterable[str]:
@@ -128,8 +149,8 @@ def status_view(status: ModelStatus, revisions: Iterable[Revision], edits: Itera
     return Group(facts, "", history, "", changes)
 
 
-class EditProgressBar:
-    """A live bar that follows one edit: phase, step, loss, probability of the target."""
+class JobProgressBar:
+    """A live bar that follows one job: phase, step, loss, probability of the target."""
 
     def __init__(self, console: Console, label: str) -> None:
         self._bar = Progress(
@@ -145,19 +166,19 @@ class EditProgressBar:
         self._task = self._bar.add_task(label, total=None, numbers="")
         self._label = label
 
-    def __enter__(self) -> "EditProgressBar":
+    def __enter__(self) -> "JobProgressBar":
         self._bar.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def show(self, edit: Edit) -> None:
-        """Move the bar to where the edit is."""
-        progress = edit.progress
+    def show(self, job: Job[Any]) -> None:
+        """Move the bar to where the job is."""
+        progress = job.progress
         if progress is None:
-            place = f" ({edit.position} before it)" if edit.position else ""
-            self._bar.update(self._task, description=f"{self._label}: {edit.status}{place}", numbers=edit.notice or "")
+            place = f" ({job.position} before it)" if job.position else ""
+            self._bar.update(self._task, description=f"{self._label}: {job.status}{place}", numbers=job.notice or "")
             return
         self._bar.update(
             self._task,
@@ -208,8 +229,8 @@ def _probability(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"  # noqa: PLR2004 - three decimals
 
 
-def _seconds(outcome: Outcome) -> str:
-    return "   ".join(f"[bold]{name}[/] {value:.1f}" for name, value in outcome.timings.items())
+def _seconds(timings: Mapping[str, float]) -> str:
+    return "   ".join(f"[bold]{name}[/] {value:.1f}" for name, value in timings.items())
 
 
 def _mean(value: float | None) -> str:

@@ -1,22 +1,24 @@
-"""Lets the worker's stand-in act on every edit that comes."""
+"""Lets the worker's stand-in act on every job that comes."""
 
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from service.jobs import Jobs
 from tests.service.stand_in import StandIn
 
 
 @contextmanager
-def acting(worker: StandIn, act: Callable[[str], Any]) -> Iterator[None]:
-    """While entered, `act` is called with the id of each edit that waits, in a thread."""
+def acting(worker: StandIn, act: Callable[[str], Any], jobs: Jobs[Any, Any] | None = None) -> Iterator[None]:
+    """While entered, `act` is called with the id of each edit, or other job, that waits, in a thread."""
+    waiting = worker.edits if jobs is None else jobs
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(0.02):
-            for edit_id in worker.edits.pending():
-                act(edit_id)
+            for job_id in waiting.pending():
+                act(job_id)
 
     thread = threading.Thread(target=watch)
     thread.start()

@@ -9,7 +9,9 @@ import pytest
 from service import client as client_module
 from service.client import Client, parse_events
 from service.contracts.edits import BatchRequest, EditRequest, EditStatus
+from service.contracts.evaluations import EvaluationRequest
 from service.contracts.generate import GenerateRequest
+from service.contracts.jobs import JobStatus
 from service.contracts.model import WorkerState
 from service.contracts.revisions import RevisionKind
 from service.errors import ProblemError
@@ -65,6 +67,21 @@ def test_a_batch_is_submitted_and_followed(client: Client, worker: StandIn) -> N
     assert whole.request == request
     assert whole.outcome is not None
     assert len(whole.outcome.facts) == 7
+
+
+def test_facts_are_scored_and_followed(client: Client, worker: StandIn) -> None:
+    request = EvaluationRequest.model_validate({"revision": "base", "facts": batch_json(7)["facts"]})
+    queued = client.evaluate(request, idempotency_key="once")
+    assert client.evaluate(request, idempotency_key="once") == queued
+    cancelled = client.cancel_evaluation(client.evaluate(request).id)
+    assert cancelled.status is JobStatus.CANCELLED
+    threading.Timer(0.2, worker.evaluate, [queued.id]).start()
+    seen = list(client.evaluation_events(queued.id))
+    assert (seen[0].status, seen[-1].status) == (JobStatus.QUEUED, JobStatus.COMPLETED)
+    whole = client.evaluation(queued.id)
+    assert whole.request.facts == request.facts
+    assert [None if each.result is None else len(each.result.facts) for each in (seen[-1], whole)] == [3, 7]
+    assert [each.id for each in client.evaluations(limit=2).evaluations] == [cancelled.id, queued.id]
 
 
 def test_cancel(client: Client) -> None:

@@ -14,7 +14,7 @@ from service.contracts.problem import FieldError
 from service.contracts.scores import PromptScore, Summaries, Summary, TargetScore
 from service.errors import ProblemError
 from service.jobs import utcnow
-from tests.service.stand_in import EIFFEL, batch_json, fact_scores, model_card, outcome
+from tests.service.stand_in import EIFFEL, batch_json, evaluation_result, fact_scores, model_card, outcome
 
 
 def text_of(shown: RenderableType) -> str:
@@ -107,6 +107,21 @@ def test_a_batch_shows_its_means_and_its_worst_facts() -> None:
     assert not any(row.startswith(("NS", "[5]")) for row in rows)
 
 
+def test_an_evaluation_names_its_revision() -> None:
+    facts = [Fact(prompt=f"[{number}] Rome is", subject="Rome", target_new=f"City {number}") for number in range(2)]
+    shown = text_of(display.evaluation_view(evaluation_result([(fact, None) for fact in facts], revision=7)))
+    rows = [" ".join(line.split()) for line in shown.splitlines()]
+    for row in (
+        "means over 2 facts",
+        "score base r7",
+        "2 of 2 facts hold at r7: the whole target is the likeliest answer",
+        "prompt target p base p r7 p of the old target",
+        "[1] Rome is City 1 0.500 0.500",
+        "seconds measure 1.0",
+    ):
+        assert row in rows
+
+
 def test_the_status_tells_the_size_of_a_batch() -> None:
     batch = edit(request=batch_json(3), fact_count=1000)
     status = ModelStatus(card=model_card(), revision=0, checksum="c0", edited_tensors=(), edited_layers=(), worker=None)
@@ -125,7 +140,7 @@ def test_a_problem_names_a_field_once() -> None:
 def test_the_bar_shows_where_the_edit_is() -> None:
     console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
     progress = Progress(phase="value", step=3, steps=25, loss=1.25, target_probability=0.125)
-    with display.EditProgressBar(console, "edit") as bar:
+    with display.JobProgressBar(console, "edit") as bar:
         bar.show(edit(status=EditStatus.QUEUED, position=2, notice="No worker is there."))
         bar.refresh()
         bar.show(edit(progress=progress))
