@@ -48,6 +48,11 @@ class Child:
         return self._process.pid
 
     @property
+    def title(self) -> str:
+        """Its name as a sentence begins with it: The worker, Worker 2."""
+        return self.name.capitalize() if self.name[-1].isdigit() else f"The {self.name}"
+
+    @property
     def ended(self) -> str | None:
         """How it ended, in words; None while it runs."""
         code = self._process.poll()

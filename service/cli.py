@@ -94,6 +94,12 @@ DataOption = Annotated[
     Path, typer.Option("--data-dir", envvar="PALIMPSEST_DATA_DIR", help="Where everything that must last is kept.")
 ]
 HostOption = Annotated[str, typer.Option("--host", envvar="PALIMPSEST_HOST", help="Address to listen on.")]
+WorkersOption = Annotated[
+    int,
+    typer.Option(
+        "--workers", envvar="PALIMPSEST_WORKERS", min=1, help="Processes, each with the whole model; one of them edits."
+    ),
+]
 PortOption = Annotated[
     int, typer.Option("--port", envvar="PALIMPSEST_PORT", min=0, max=65535, help="Port to listen on; 0 picks one.")
 ]
@@ -122,10 +128,11 @@ def up(
     data_dir: DataOption = DATA,
     host: HostOption = HOST,
     port: PortOption = PORT,
+    workers: WorkersOption = 1,
 ) -> None:
-    """Start Redis (REDIS_URL, or an embedded Valkey), the API and the worker; Ctrl-C stops all three."""
+    """Start Redis (REDIS_URL, or an embedded Valkey), the API and the workers; Ctrl-C stops all."""
     settings = Settings(model=model, data_dir=data_dir, host=host, port=port)
-    Supervisor(Stack(settings, dtype.value, device), Console()).run()
+    Supervisor(Stack(settings, dtype.value, device, workers), Console()).run()
 
 
 @app.command()

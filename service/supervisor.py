@@ -1,4 +1,4 @@
-"""`palimpsest up`: Redis, the API and the worker start, run and stop as one."""
+"""`palimpsest up`: Redis, the API and the workers start, run and stop as one."""
 
 import signal
 import sys
@@ -15,6 +15,7 @@ from rich.markup import escape
 from service.children import Child
 from service.claims import DataDirectory, UpError, claim_port
 from service.client import Client
+from service.crew import Crew
 from service.embedded import EmbeddedRedis
 from service.errors import ProblemError
 from service.settings import Settings
@@ -23,7 +24,7 @@ API_SECONDS = 8.0
 """How long the API may take to end its open streams."""
 
 WORKER_SECONDS = 12.0
-"""How long the worker may take to put down what it is doing."""
+"""How long a worker may take to put down what it is doing."""
 
 REDIS_SECONDS = 15.0
 """How long Redis may take to finish writing."""
@@ -34,29 +35,31 @@ STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Stack:
-    """What `up` runs: the settings of all, those of the worker alone, and the commands."""
+    """What `up` runs: the settings of all, those of the workers alone, how many there are, and the commands."""
 
     settings: Settings
     dtype: str = "auto"
     device: str = "auto"
+    workers: int = 1
     api: Sequence[str] = (sys.executable, "-m", "service.cli", "api")
     worker: Sequence[str] = (sys.executable, "-m", "worker")
 
 
 class Supervisor:
-    """Owns the data directory, the port and the three processes."""
+    """Owns the data directory, the port and the processes."""
 
     def __init__(self, stack: Stack, console: Console) -> None:
         self._stack = stack
         self._console = console
         self._signals: list[int] = []
         self._redis: EmbeddedRedis | None = None
-        self._children: list[Child] = []
+        self._api: Child | None = None
+        self._crew: Crew | None = None
         self._ready = False
         self._began = time.monotonic()
 
     def run(self) -> None:
-        """Run until a signal; raises UpError if it cannot start or a child ends by itself. Leaves nothing running."""
+        """Run until a signal; raises UpError if it cannot start or go on. Leaves nothing running."""
         with self._signals_noted():
             directory, port = _claim(self._stack.settings)
             try:
@@ -86,22 +89,31 @@ class Supervisor:
             "PALIMPSEST_HOST": settings.host,
             "PALIMPSEST_PORT": str(port),
         }
-        for name, command in (("API", self._stack.api), ("worker", self._stack.worker)):
-            if not self._signals:
-                self._children.append(Child(name, command, env=env, keep=(directory.fd,)))
+        if not self._signals:
+            self._api = Child("API", self._stack.api, env=env, keep=(directory.fd,))
+            self._crew = Crew(
+                self._stack.workers,
+                lambda name: Child(name, self._stack.worker, env=env, keep=(directory.fd,)),
+                lambda line: self._console.print(line, style="yellow", highlight=False, soft_wrap=True),
+            )
 
     def _watch(self, client: Client) -> None:
         while not self._signals:
-            for child in self._everything():
-                if child.ended:
-                    self._console.print(f"The {child.name} ended; stopping the others …", style="red")
-                    raise UpError(f"The {child.name} ended by itself ({child.ended}), so the others were stopped.")
+            try:
+                self._look()
+            except UpError:
+                self._console.print("stopping the others …", style="red")
+                raise
             if not self._ready:
                 self._announce(client)
             time.sleep(POLL_SECONDS)
 
-    def _everything(self) -> list[Child]:
-        return [*self._children, self._redis.child] if self._redis else self._children
+    def _look(self) -> None:
+        for child in filter(None, (self._api, self._redis and self._redis.child)):
+            if child.ended:
+                raise UpError(f"{child.title} ended by itself ({child.ended}), so the others were stopped.")
+        if self._crew:
+            self._crew.look()
 
     def _announce(self, client: Client) -> None:
         with suppress(ProblemError, httpx.TransportError):
@@ -116,21 +128,23 @@ class Supervisor:
             )
 
     def _stop(self) -> None:
-        """API and worker first, together; Redis last, so that both can still note what they put down.
+        """API and workers first, together; Redis last, so that all can still note what they put down.
 
         One more signal, and nobody is waited for.
         """
         heeded = 1 if self._signals else 0
         if self._signals:
             self._console.print("stopping …")
-        patience = {"API": API_SECONDS, "worker": WORKER_SECONDS}
+        patience = dict.fromkeys(self._crew.children if self._crew else (), WORKER_SECONDS)
+        if self._api:
+            patience = {self._api: API_SECONDS, **patience}
         began = time.monotonic()
-        for child in self._children:
+        for child in patience:
             child.interrupt()
-        for child in self._children:
-            left = patience[child.name] - (time.monotonic() - began)
+        for child, seconds in patience.items():
+            left = seconds - (time.monotonic() - began)
             if not child.wait(left, impatient=lambda: len(self._signals) > heeded):
-                self._console.print(f"The {child.name} did not stop in time and was killed.", style="yellow")
+                self._console.print(f"{child.title} did not stop in time and was killed.", style="yellow")
         if self._redis:
             self._redis.child.interrupt()
             self._redis.child.wait(REDIS_SECONDS)
@@ -159,6 +173,7 @@ class Supervisor:
             ("model", self._stack.settings.model),
             ("data", str(directory.path)),
             ("redis", redis),
+            *([("workers", str(self._stack.workers))] if self._stack.workers > 1 else []),
         ):
             self._console.print(f"[bold]{name:<10}[/]", end="")
             self._console.print(value, markup=False, highlight=False, soft_wrap=True)

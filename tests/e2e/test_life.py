@@ -31,10 +31,10 @@ SLOW = {**HPARAMS, "v_num_grad_steps": 1000, "v_lr": 0.001}
 class Stack:
     """`palimpsest up` on a folder with a tiny model; started, stopped and killed by the tests."""
 
-    def __init__(self, folder: Path, data_dir: Path, port: int) -> None:
+    def __init__(self, folder: Path, data_dir: Path, port: int, *options: str) -> None:
         self._command = [
             *(sys.executable, "-m", "service.cli", "up", "--model", str(folder)),
-            *("--data-dir", str(data_dir), "--port", str(port)),
+            *("--data-dir", str(data_dir), "--port", str(port), *options),
         ]
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=70)
         self._log = data_dir.parent / "up.log"

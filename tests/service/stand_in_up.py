@@ -1,6 +1,7 @@
 """`up` with stand-ins for the API and the worker: `python -m tests.service.stand_in_up up|api|worker`.
 
-STAND_IN_WORKER says how the worker behaves: well (the default), fails (exit code 3), deaf (ignores SIGTERM).
+STAND_IN_WORKER says how the worker behaves: well (the default), fails (exit code 3), deaf (ignores SIGTERM), loses its
+lease (exit code 6, the first time). STAND_IN_WORKERS is how many there are.
 """
 
 import os
@@ -47,16 +48,22 @@ def worker() -> None:
     if behaviour == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     seen = Path(os.environ["PALIMPSEST_DATA_DIR"]) / "worker"
+    first = not seen.exists()
     seen.write_text("\n".join((str(os.getpid()), os.environ["REDIS_URL"], os.environ["PALIMPSEST_DTYPE"])))
+    with seen.with_name("workers").open("a") as all_of_them:
+        all_of_them.write(f"{os.getpid()}\n")
     if behaviour == "fails":
         sys.exit(3)
+    if behaviour == "loses its lease" and first:
+        sys.exit(6)
     time.sleep(60)
 
 
 def up(data_dir: str, port: str) -> None:
     """Supervise the stand-ins."""
     settings = Settings(model="test-model", data_dir=Path(data_dir), port=int(port), redis_url=None)
-    stack = Stack(settings, dtype="bfloat16", api=(*ME, "api"), worker=(*ME, "worker"))
+    workers = int(os.environ.get("STAND_IN_WORKERS", "1"))
+    stack = Stack(settings, dtype="bfloat16", workers=workers, api=(*ME, "api"), worker=(*ME, "worker"))
     try:
         Supervisor(stack, Console()).run()
     except UpError as error:

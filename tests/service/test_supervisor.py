@@ -21,14 +21,14 @@ SECONDS = 60.0
 class Up:
     """A running `up` with its output."""
 
-    def __init__(self, data_dir: Path, port: int, worker: str = "well") -> None:
+    def __init__(self, data_dir: Path, port: int, worker: str = "well", workers: int = 1) -> None:
         self.data_dir = data_dir
         self.port = port
         env = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.service.stand_in_up", "up", str(data_dir), str(port)],
             cwd=ROOT,
-            env={**env, "STAND_IN_WORKER": worker, "COLUMNS": "200"},
+            env={**env, "STAND_IN_WORKER": worker, "STAND_IN_WORKERS": str(workers), "COLUMNS": "200"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -53,6 +53,15 @@ class Up:
         output, _ = self.process.communicate(timeout=SECONDS)
         return self.process.returncode, output
 
+    def workers(self, count: int) -> list[int]:
+        """The processes of all workers so far, once there have been so many."""
+        path = self.data_dir / "workers"
+        deadline = time.monotonic() + SECONDS
+        while not path.exists() or len(path.read_text().splitlines()) < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return [int(line) for line in path.read_text().splitlines()]
+
     def worker(self) -> list[str]:
         """What the worker has seen: its pid, REDIS_URL and PALIMPSEST_DTYPE."""
         path = self.data_dir / "worker"
@@ -71,8 +80,8 @@ def start(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Start]:
     """Starts `up` in the test's data directory; what is left of it is killed when the test ends."""
     started: list[Up] = []
 
-    def start(worker: str = "well", port: int | None = None) -> Up:
-        started.append(Up(tmp_path / "data", free_port() if port is None else port, worker))
+    def start(worker: str = "well", port: int | None = None, workers: int = 1) -> Up:
+        started.append(Up(tmp_path / "data", free_port() if port is None else port, worker, workers))
         return started[-1]
 
     yield start
@@ -136,6 +145,42 @@ def test_a_killed_worker_ends_everything(start: Start) -> None:
     code, output = up.end()
     assert code == 1
     assert "The worker ended by itself (killed by SIGKILL)" in output
+    assert nothing_runs(up.data_dir)
+
+
+def test_a_worker_that_a_new_process_may_help_is_started_again(start: Start) -> None:
+    up = start("loses its lease")
+    up.wait_for(
+        "The worker ended (exit code 6: it was silent too long and lost its lease); it is started again in 1 s."
+    )
+    _, second = up.workers(2)
+    os.kill(second, 0)
+    up.signal(signal.SIGTERM)
+    assert up.end()[0] == 0
+    assert nothing_runs(up.data_dir)
+
+
+def test_of_several_workers_a_dead_one_is_replaced(start: Start) -> None:
+    up = start(workers=2)
+    up.wait_for("ready")
+    first, second = up.workers(2)
+    os.kill(first, signal.SIGKILL)
+    assert "ended (killed by SIGKILL); it is started again in 1 s." in up.wait_for("started again")
+    *_, third = up.workers(3)
+    for pid in (second, third):
+        os.kill(pid, 0)
+    up.signal(signal.SIGTERM)
+    code, output = up.end()
+    assert (code, "stopped" in output) == (0, True)
+    assert nothing_runs(up.data_dir)
+
+
+def test_when_no_worker_is_left_everything_ends(start: Start) -> None:
+    """A mistake in the settings ends every worker, and none of them can do better the next time."""
+    up = start("fails", workers=3)
+    code, output = up.end()
+    assert code == 1
+    assert "ended by itself (exit code 3), so the others were stopped." in output
     assert nothing_runs(up.data_dir)
 
 
