@@ -1,0 +1,87 @@
+"""Jobs of either kind on a real Redis and a real model thread, which do what a test says."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
+
+from service.contracts.edits import EditRequest, Fact
+from service.contracts.evaluations import EvaluationRequest
+from service.contracts.model import MethodCard, ModelCard
+from service.edits import Edits
+from service.evaluations import Evaluations
+from service.jobs import Jobs
+from service.keys import Keys
+from worker.editing.progress import Step
+from worker.engine.model_thread import ModelThread
+from worker.job import Job
+from worker.jobs import EditJob, EvaluationJob
+
+FACT = Fact(prompt="Rome is in", subject="Rome", target_new="Spain")
+REQUEST = EditRequest(**FACT.model_dump(), hparams={})
+SCORE = EvaluationRequest(facts=(FACT,))
+METHOD = MethodCard(name="rome", title="", source="", hparams_schema={}, defaults={})
+CARD = ModelCard(
+    name="test-model",
+    family="llama",
+    dtype="float32",
+    device="cpu",
+    parameters=1,
+    layers=1,
+    hidden_size=1,
+    context_length=100,
+    editable="{}",
+    checksum="",
+    tokenizer="",
+    methods=(METHOD,),
+    template_tokens=0,
+)
+
+
+class Desk:
+    """Jobs of one kind on a real Redis and a real model thread, which do what the test says."""
+
+    def __init__(self, redis: Redis, keys: Keys, noun: str) -> None:
+        self.noun = noun
+        self.edits, self.evaluations = Edits(redis, keys), Evaluations(redis, keys)
+        self.jobs: Jobs[Any, Any] = self.edits if noun == "edit" else self.evaluations
+        self.draining, self.stop = threading.Event(), threading.Event()
+        self.thread = ModelThread(lambda: None, lambda _: None)
+        self.thread.start()
+        self.ran: list[str] = []
+        self.fence: Callable[[], None] = lambda: None
+        self.begun = threading.Event()
+
+    def job(self, steps: int, error: Exception | None = None) -> Job[Any, Any]:
+        """What RQ calls; a job takes so many steps, then raises."""
+
+        def start(asked: Any, _: Any) -> Any:
+            self.ran.append(asked if self.noun == "edit" else asked.facts[0].target_new)
+            for step in range(steps):
+                self.begun.set()
+                yield Step("value", step, steps)
+                threading.Event().wait(0.005)
+            if error is not None:
+                raise error
+            raise AssertionError("ran to its end")
+
+        checked, ending = (self.thread, CARD, len), (self.draining, self.stop, self._fence)
+        if self.noun == "edit":
+            return EditJob(self.edits, *checked, start, *ending)
+        return EvaluationJob(self.evaluations, *checked, lambda _: 7, start, *ending)
+
+    def _fence(self) -> None:
+        self.fence()
+
+    def new(self) -> str:
+        return self.jobs.create(REQUEST if self.noun == "edit" else SCORE)[0]
+
+    def names(self, *job_ids: str) -> list[str]:
+        """What `ran` says of these jobs: an evaluation is not told its id."""
+        return list(job_ids) if self.noun == "edit" else [FACT.target_new for _ in job_ids]
+
+    def close(self) -> None:
+        """End the model thread."""
+        self.thread.end()
+        self.thread.join(timeout=60)
