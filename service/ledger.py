@@ -88,17 +88,18 @@ class Ledger:
 
     def lines(self) -> Lines:
         """All entries, and what follows from them."""
-        known = self._lines.entries
+        lines = self._lines
+        known = lines.entries
         head = self.head()
         if head is None or head + 1 < len(known):
             known = ()
         if head is not None and head + 1 > len(known):
-            lines = self._redis.xrange(self._keys.ledger, min=f"{len(known)}-1")
-            known += tuple(Entry.model_validate_json(fields["entry"]) for _, fields in lines)
-        if known is not self._lines.entries:
-            # Assigned whole, because the threads of the API share one ledger.
-            self._lines = Lines(known)
-        return self._lines
+            new = self._redis.xrange(self._keys.ledger, min=f"{len(known)}-1")
+            known += tuple(Entry.model_validate_json(fields["entry"]) for _, fields in new)
+        if known is not lines.entries:
+            # Assigned whole, and returned as it is here: the threads of the API share one ledger.
+            self._lines = lines = Lines(known)
+        return lines
 
     def active(self, revision: int) -> tuple[Entry, ...]:
         """The edit entries in force at `revision`, in the order in which they were committed."""

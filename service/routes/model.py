@@ -15,7 +15,8 @@ def get_model(services: WithServices) -> ModelStatus:
     """The model, its head revision, and which of its tensors and layers the head has changed."""
     notices = services.board.look()
     card = notices.last_card()
-    head = services.ledger.entries()[services.ledger.resolve("head")]
+    number = services.ledger.resolve("head")  # before the entries, which may have more by the time they are read
+    head = services.ledger.entries()[number]
     tensors = tuple(sorted(head.tensors))
     pattern = re.escape(card.editable).replace(re.escape("{}"), r"(\d+)")
     layers = {int(match[1]) for tensor in tensors if (match := re.fullmatch(pattern, tensor))}

@@ -11,9 +11,10 @@ import torch
 
 from service.contracts.edits import EditStatus
 from service.contracts.generate import Continuation, GenerateRequest
+from service.errors import ProblemError
 from service.ledger import Ledger
 from tests.conftest import _free_port
-from tests.e2e.kit import FACT, Place, open_place
+from tests.e2e.kit import FACT, Place, open_place, until
 from tests.families import tiny_model
 from worker.engine.blobs import BlobStore
 from worker.engine.resident import Resident
@@ -63,7 +64,8 @@ class Reader(threading.Thread):
 
 
 def test_every_answer_is_of_the_revision_that_it_names(place: Place) -> None:
-    place.hire()
+    workers = [place.start_worker() for _ in range(2)]
+    until(lambda: len(_serving(place)) == len(workers), place.says)
     over = threading.Event()
     readers = [Reader(place, seed, over) for seed in range(CLIENTS)]
     for reader in readers:
@@ -84,6 +86,13 @@ def test_every_answer_is_of_the_revision_that_it_names(place: Place) -> None:
     alone = Alone(place)
     for prompt, revision, tokens in sorted(answers):
         assert alone.says(prompt, revision) == tokens, (prompt, revision)
+
+
+def _serving(place: Place) -> list[str]:
+    try:
+        return [found.worker for found in place.client.ready().workers]
+    except ProblemError:
+        return []
 
 
 def _move_the_head(place: Place) -> None:
