@@ -50,7 +50,6 @@ USER palimpsest
 ENV PALIMPSEST_DATA_DIR=/data HF_HOME=/data/huggingface
 # Alive as long as its heartbeat stands in Redis; a large model may take long to arrive the first time.
 HEALTHCHECK --interval=10s --timeout=5s --start-period=600s --retries=3 \
-    CMD ["python", "-c", "from redis import Redis; from service.settings import Settings; s = Settings(); \
-raise SystemExit(not Redis.from_url(s.redis_url).exists(s.keys.worker))"]
+    CMD ["python", "-m", "worker.alive"]
 ENTRYPOINT ["palimpsest"]
 CMD ["worker"]

@@ -126,14 +126,18 @@ def _worst_cells(scores: FactScores) -> Iterable[str]:
 
 
 def status_view(status: ModelStatus, revisions: Iterable[Revision], edits: Iterable[Edit]) -> RenderableType:
-    """The model, its worker, the newest revisions and edits."""
-    card, worker = status.card, status.worker
+    """The model, its workers, the newest revisions and edits."""
+    card = status.card
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column(overflow="fold")
     size = f"{card.parameters / 1e6:.0f} M parameters"
     facts.add_row("model", Text(f"{card.name} ({card.family}, {size}, {card.dtype} on {card.device})"))
-    facts.add_row("worker", Text(f"{worker.state}: {worker.detail}" if worker else "none; edits wait until one starts"))
+    for worker in status.workers:
+        revision = "" if worker.revision is None else f", r{worker.revision}"
+        facts.add_row("leader" if worker.leader else "worker", Text(f"{worker.state}: {worker.detail}{revision}"))
+    if not status.workers:
+        facts.add_row("worker", "none; edits wait until one starts")
     facts.add_row("head", f"r{status.revision}")
     facts.add_row("checksum", status.checksum)
     history = Table("revision", "kind", "edits in force", "made at", title="revisions, newest first", box=None)

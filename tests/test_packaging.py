@@ -131,6 +131,13 @@ def test_compose_keeps_redis_inside_and_its_writes_safe() -> None:
         assert option in command
 
 
+def test_compose_can_run_several_workers() -> None:
+    """They cannot share a name or a port of the host, and each is as healthy as its own process."""
+    worker = compose("docker-compose.yml")["services"]["worker"]
+    assert not {"container_name", "hostname", "ports"} & worker.keys()
+    assert worker["healthcheck"]["test"] == ["CMD", "python", "-m", "worker.alive"]
+
+
 def test_compose_gives_the_worker_a_gpu_and_a_volume() -> None:
     loaded = compose("docker-compose.yml")
     worker = loaded["services"]["worker"]

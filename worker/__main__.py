@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from service.contracts.model import WorkerState
 from service.keys import Keys, model_name
-from worker.errors import WorkerError
+from worker.errors import DeviceError, WorkerError
 from worker.heartbeat import Board, Heartbeat
 from worker.settings import Settings
 
@@ -72,14 +72,20 @@ def _load_and_serve(settings: Settings, redis: Redis, raw_redis: Redis, board: B
     # torch takes seconds to import; by now Redis is there, and says that a worker is starting
     from transformers.utils import logging as transformers_logging  # noqa: PLC0415
 
+    from worker.engine.device import device_error  # noqa: PLC0415
     from worker.models.loading import load  # noqa: PLC0415
     from worker.serving import Serving  # noqa: PLC0415
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
-    loaded = load(settings.model, settings.dtype, settings.device, settings.data_dir)
-    log.info("%s loaded on %s in %.1f s", loaded.name, loaded.device, time.monotonic() - begin)
-    Serving(settings, loaded, redis, raw_redis, board).run()
+    try:
+        loaded = load(settings.model, settings.dtype, settings.device, settings.data_dir)
+        log.info("%s loaded on %s in %.1f s", loaded.name, loaded.device, time.monotonic() - begin)
+        Serving(settings, loaded, redis, raw_redis, board).run()
+    except RuntimeError as error:
+        if (fatal := device_error(error)) is not None:
+            raise fatal from error
+        raise
 
 
 def _wait_for(redis: Redis) -> None:
@@ -96,4 +102,7 @@ def _wait_for(redis: Redis) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code == DeviceError.exit_code:
+        os._exit(code)  # at once: to tidy up, the interpreter would call the device once more, and be aborted
+    sys.exit(code)

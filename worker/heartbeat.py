@@ -22,6 +22,11 @@ FORGOTTEN_SECONDS = 3600
 """After so long without a beat a worker's name is forgotten; its notice has expired long before."""
 
 
+def machine() -> str:
+    """What the names of all workers of this machine, or container, begin with."""
+    return f"{os.uname().nodename}-"
+
+
 class Board:
     """The worker's notices in Redis: who it is, what it does, whether it leads, which revision it serves.
 
@@ -29,7 +34,7 @@ class Board:
     """
 
     def __init__(self, redis: Redis, keys: Keys, seconds: float) -> None:
-        self.worker = f"{os.uname().nodename}-{os.getpid()}-{secrets.token_hex(4)}"
+        self.worker = f"{machine()}{os.getpid()}-{secrets.token_hex(4)}"
         self.each_beat: list[Callable[[], None]] = []
         self._redis: Any = redis
         self._keys = keys

@@ -166,7 +166,7 @@ def test_status(ask: Run, worker: StandIn) -> None:
     worker.apply(worker.edits.pending()[0])
     code, output, _ = ask("status")
     assert code == 0
-    for part in ("test-model", "ready: stands in", "r1", EIFFEL["prompt"], "applied"):
+    for part in ("test-model", "leader", "ready: stands in, r1", EIFFEL["prompt"], "applied"):
         assert part in output
     code, output, _ = ask("status", "--json")
     assert ModelStatus.model_validate_json(output).revision == 1

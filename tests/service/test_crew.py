@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from service.children import Child
 from service.claims import UpError
-from service.crew import LONGEST_SECONDS, MOST_ENDS, WINDOW_SECONDS, Backoff, Crew
+from service.crew import AGAIN, LONGEST_SECONDS, MOST_ENDS, WINDOW_SECONDS, Backoff, Crew
+from worker.errors import DeviceError, LeaseLostError
 
 SECONDS = 60.0
 ENDS = """import sys; sys.exit({code})"""
@@ -62,6 +63,10 @@ def watch() -> Iterator[Callable[..., Watched]]:
     yield start
     for watched in made:
         watched.close()
+
+
+def test_the_codes_are_the_workers() -> None:
+    assert set(AGAIN) == {LeaseLostError.exit_code, DeviceError.exit_code}
 
 
 @pytest.mark.parametrize("code", [6, 8])
