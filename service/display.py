@@ -134,8 +134,8 @@ def status_view(status: ModelStatus, revisions: Iterable[Revision], edits: Itera
     size = f"{card.parameters / 1e6:.0f} M parameters"
     facts.add_row("model", Text(f"{card.name} ({card.family}, {size}, {card.dtype} on {card.device})"))
     for worker in status.workers:
-        revision = "" if worker.revision is None else f", r{worker.revision}"
-        facts.add_row("leader" if worker.leader else "worker", Text(f"{worker.state}: {worker.detail}{revision}"))
+        served = "" if worker.revision is None else f", r{worker.revision}"
+        facts.add_row("leader" if worker.leader else "worker", Text(f"{worker.state}: {worker.detail}{served}"))
     if not status.workers:
         facts.add_row("worker", "none; edits wait until one starts")
     facts.add_row("head", f"r{status.revision}")

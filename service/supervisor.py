@@ -109,8 +109,8 @@ class Supervisor:
             time.sleep(POLL_SECONDS)
 
     def _look(self) -> None:
-        for child in filter(None, (self._api, self._redis and self._redis.child)):
-            if child.ended:
+        for child in (self._api, self._redis.child if self._redis else None):
+            if child is not None and child.ended:
                 raise UpError(f"{child.title} ended by itself ({child.ended}), so the others were stopped.")
         if self._crew:
             self._crew.look()
