@@ -12,11 +12,12 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from service import calls, display, scoring, timeline
+from service import calls, display, maintenance, scoring, timeline
 from service import demo as demonstration
 from service.claims import UpError
 from service.errors import ProblemError
 from service.facts import FactsError
+from service.options import DATA, MODEL, DataOption, DeviceOption, Dtype, DtypeOption, ModelOption, set_worker
 from service.settings import Settings
 from service.supervisor import Stack, Supervisor
 from service.wording import field_errors
@@ -37,17 +38,12 @@ for command in (
     timeline.reapply,
     timeline.rollback,
     calls.status,
+    maintenance.fsck,
+    maintenance.gc,
+    maintenance.export_ledger,
+    maintenance.import_ledger,
 ):
     app.command()(command)
-
-
-class Dtype(StrEnum):
-    """The element type that the weights are held in."""
-
-    AUTO = "auto"
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-    FLOAT16 = "float16"
 
 
 class Source(StrEnum):
@@ -59,40 +55,12 @@ class Source(StrEnum):
     WIKITEXT = "wikitext"
 
 
-def _device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", value):
-        raise typer.BadParameter("must be auto, cpu, cuda, or cuda:N")
-    return value
-
-
-def _model(value: str) -> str:
-    """A local folder by its absolute path, so that every process and every run finds the same one."""
-    folder = Path(value).expanduser()
-    return str(folder.resolve()) if ("/" in value or value.startswith((".", "~"))) and folder.is_dir() else value
-
-
 def _layers(value: str | None) -> str | None:
     if value is not None and not re.fullmatch(r"\d+(,\d+)*", value):
         raise typer.BadParameter("must be numbers with commas between them, such as 4,5,6,7,8")
     return value
 
 
-ModelOption = Annotated[
-    str,
-    typer.Option(
-        "--model",
-        envvar="PALIMPSEST_MODEL",
-        callback=_model,
-        help="smollm2-135m, a Hugging Face id, or a local folder.",
-    ),
-]
-DtypeOption = Annotated[Dtype, typer.Option("--dtype", envvar="PALIMPSEST_DTYPE", help="Of the resident weights.")]
-DeviceOption = Annotated[
-    str, typer.Option("--device", envvar="PALIMPSEST_DEVICE", callback=_device, help="auto, cpu, cuda, or cuda:N.")
-]
-DataOption = Annotated[
-    Path, typer.Option("--data-dir", envvar="PALIMPSEST_DATA_DIR", help="Where everything that must last is kept.")
-]
 HostOption = Annotated[str, typer.Option("--host", envvar="PALIMPSEST_HOST", help="Address to listen on.")]
 WorkersOption = Annotated[
     int,
@@ -117,7 +85,7 @@ CorpusOption = Annotated[
     typer.Option("--corpus", exists=True, help="A text file, or a folder of .txt files; else PALIMPSEST_CORPUS."),
 ]
 
-MODEL, DATA, HOST, PORT = "smollm2-135m", Path(".palimpsest"), "127.0.0.1", 8000
+HOST, PORT = "127.0.0.1", 8000
 
 
 @app.command()
@@ -157,7 +125,7 @@ def worker(
     """Start a worker alone, beside a Redis (REDIS_URL) and an API that run elsewhere."""
     settings = Settings(model=model, data_dir=data_dir)
     _require_redis(settings)
-    _set_worker(model, dtype, device, data_dir)
+    set_worker(model, dtype, device, data_dir)
     os.execv(sys.executable, [sys.executable, "-m", "worker"])  # noqa: S606 - becomes the worker; there is no shell
 
 
@@ -176,7 +144,7 @@ def stats(
     """Compute key statistics ahead of the edits that need them; needs no Redis. Stopped, it goes on when run again."""
     if (method is None) == (layers is None):
         raise typer.BadParameter("name either a --method, whose layers it then takes, or --layers")
-    _set_worker(model, dtype, device, data_dir)
+    set_worker(model, dtype, device, data_dir)
     if corpus is not None:
         os.environ["PALIMPSEST_CORPUS"] = str(corpus)
         source = source or Source.CORPUS
@@ -220,15 +188,6 @@ def main() -> None:
 def _require_redis(settings: Settings) -> None:
     if settings.redis_url is None:
         _fail("REDIS_URL is not set. Point it at your Redis, or let `palimpsest up` start everything.")
-
-
-def _set_worker(model: str, dtype: Dtype, device: str, data_dir: Path) -> None:
-    os.environ.update(
-        PALIMPSEST_MODEL=model,
-        PALIMPSEST_DTYPE=dtype.value,
-        PALIMPSEST_DEVICE=device,
-        PALIMPSEST_DATA_DIR=str(data_dir),
-    )
 
 
 def _server(error: httpx.TransportError) -> str:

@@ -128,12 +128,10 @@ class Mirror:
 
 
 def lines(redis: Any, keys: Keys, first: int, last: int) -> Iterator[Line]:
-    """The lines of Redis from one revision to another, both included, each with its edit."""
+    """The lines of Redis from one revision to another, both included, each with its edit; or CorruptStateError."""
     for begin in range(first, last + 1, PAGE):
         end = min(begin + PAGE - 1, last)
-        entries = [
-            json.loads(fields["entry"]) for _, fields in redis.xrange(keys.ledger, min=f"{begin}-1", max=f"{end}-1")
-        ]
+        entries = [_entry(*line) for line in redis.xrange(keys.ledger, min=f"{begin}-1", max=f"{end}-1")]
         pipeline = redis.pipeline(transaction=False)
         committed = [entry["edit"] for entry in entries if entry["kind"] == RevisionKind.EDIT]
         for edit_id in committed:
@@ -141,6 +139,17 @@ def lines(redis: Any, keys: Keys, first: int, last: int) -> Iterator[Line]:
         documents = iter(pipeline.execute() if committed else ())
         for entry in entries:
             yield Line(entry, dict(next(documents)) if entry["kind"] == RevisionKind.EDIT else None)
+
+
+def _entry(number: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    """An entry of the stream; only what every line needs is looked at."""
+    try:
+        entry = dict(json.loads(fields["entry"]))
+        if int(entry["revision"]) >= 0 and {"kind", "edit"} <= entry.keys():
+            return entry
+    except (LookupError, TypeError, ValueError, RecursionError):
+        pass  # then it is told below
+    raise CorruptStateError(f"What the ledger's stream has as {number} is no entry. Restore Redis from a backup.")
 
 
 def ledger_head(redis: Any, keys: Keys) -> int:

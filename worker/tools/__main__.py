@@ -1,0 +1,99 @@
+"""Run a tool; `python -m worker.tools`, behind `palimpsest fsck`, `gc`, `export-ledger` and `import-ledger`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+from rich.console import Console
+
+from service.errors import ProblemError
+from worker.errors import WorkerError
+from worker.settings import Settings
+from worker.tools.archive import Manifest
+from worker.tools.fsck import Check
+from worker.tools.gc import collect
+from worker.tools.restore import restore
+from worker.tools.site import Site
+from worker.tools.transfer import export_ledger, import_ledger
+
+DAMAGED = 1
+"""The exit code of an fsck that found something."""
+
+UNDONE = 2
+"""The exit code of a tool that could not do what it was asked for."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one tool; returns 0, DAMAGED, or UNDONE with the reason in plain words."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return _run(_parsed(arguments), Console(soft_wrap=True, highlight=False, markup=False))
+    except ValidationError as error:
+        reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
+    except (WorkerError, ProblemError) as error:
+        reason = str(error)
+    except RedisError as error:
+        reason = f"Redis does not answer: {error}"
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(reason, style="red")
+    return UNDONE
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="palimpsest")
+    tools = parser.add_subparsers(dest="tool", required=True)
+    fsck = tools.add_parser("fsck")
+    for option in ("--restore", "--no-fold", "--json"):
+        fsck.add_argument(option, action="store_true")
+    tools.add_parser("gc").add_argument("--dry-run", action="store_true")
+    for tool in ("export", "import"):
+        tools.add_parser(tool).add_argument("file", type=Path)
+    return parser.parse_args(arguments)
+
+
+def _run(asked: argparse.Namespace, console: Console) -> int:
+    site = Site.of(Settings())
+    match asked.tool:
+        case "fsck":
+            return _fsck(site, asked, console)
+        case "gc":
+            said = _collected(site, dry_run=asked.dry_run)
+        case "export":
+            said = _transferred("Exported", asked.file, export_ledger(site, asked.file))
+        case _:
+            said = _transferred("Imported", asked.file, import_ledger(site, asked.file))
+    for line in said:
+        console.print(line)
+    return 0
+
+
+def _fsck(site: Site, asked: argparse.Namespace, console: Console) -> int:
+    restored = restore(site) if asked.restore else ()
+    if site.head < 0 and not site.mirror.revisions():
+        site.require_ledger()
+    report = Check(site, restored).run(fold=not asked.no_fold)
+    if asked.json:
+        sys.stdout.write(report.model_dump_json(indent=1) + "\n")
+    else:
+        for line in report.in_words():
+            console.print(line)
+    return 0 if report.sound else DAMAGED
+
+
+def _collected(site: Site, *, dry_run: bool) -> Iterator[str]:
+    swept = collect(site, dry_run=dry_run)
+    yield f"{'Would delete' if dry_run else 'Deleted'} {swept.files} files, {swept.bytes} bytes."
+    if swept.young:
+        yield f"{swept.young} more are younger than an hour, so their commit may be under way; they were left."
+
+
+def _transferred(done: str, path: Path, manifest: Manifest) -> Iterator[str]:
+    yield f"{done} {manifest.model}: {manifest.revisions} revisions, {manifest.edits} edits. {path}"
+    yield f"head checksum {manifest.head}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
