@@ -96,12 +96,13 @@ def _say(revision: Revision, more: str) -> None:
 
 
 def _history(revisions: Iterable[Revision]) -> Table:
-    columns = ("revision", "made by", "in force", "change", "perplexity", "KL", "made at")
-    table = Table(*columns, box=None)
+    table = Table("rev", "made by", "edits", "change", "perpl.", "KL", "made at", box=None)
+    for column in table.columns:
+        column.no_wrap = True
     for revision in revisions:
         drift = _drift(revision.drift)
         count = str(revision.active_count)
-        table.add_row(f"r{revision.revision}", _made_by(revision), count, *drift, _at(revision))
+        table.add_row(f"r{revision.revision}", _made_by(revision), count, *drift, _at(revision, "%m-%d %H:%M"))
     return table
 
 
@@ -139,5 +140,5 @@ def _in_force(revision: Revision) -> str:
     return "1 edit" if revision.active_count == 1 else f"{revision.active_count} edits"
 
 
-def _at(revision: Revision) -> str:
-    return revision.created_at.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def _at(revision: Revision, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    return revision.created_at.astimezone().strftime(form)
