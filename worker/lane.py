@@ -100,7 +100,8 @@ class Lane(threading.Thread):
             pipeline.execute()
         except RedisError as error:
             log.warning("could not answer request %s: %s", request.id, error)
-        self._forget(self._entries.pop(request.id))
+        if (entry := self._entries.pop(request.id, None)) is not None:  # None: taken twice, and answered before
+            self._forget(entry)
 
     def end(self) -> None:
         """Stop reading."""

@@ -202,6 +202,18 @@ def test_a_dead_worker_is_forgotten_once_it_has_left_nothing(redis: Redis, keys:
     assert [request.id for request in living.taken(1)] == ["old"]
 
 
+def test_a_request_that_comes_back_from_another_worker_does_no_harm(counter: Counter) -> None:
+    """As after a long silence: another has taken it over, and died with it in its turn."""
+    counter.send(_request("again"))
+    (request,) = counter.taken(1)
+    (pending,) = counter.redis.xpending_range(counter.keys.lane, GROUP, "-", "+", 1)
+    counter.redis.xclaim(counter.keys.lane, GROUP, "dead", 0, [pending["message_id"]])
+    assert counter.taken(1) == [request]
+    for _ in range(2):
+        counter.lane.answer(request, ANSWER)
+    assert counter.left() == (0, 0)
+
+
 def test_a_request_that_its_client_took_back_is_not_in_the_way(counter: Counter) -> None:
     """The API removes the entry of a client that has gone; the answer then meets nobody."""
     counter.send(_request("gone"))

@@ -1,7 +1,8 @@
 """The resident model in step with the ledger: boot, old states, and every step that moves the head."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -62,14 +63,12 @@ class History:
 
     def boot(self) -> None:
         """Bring the model to the ledger's head, checked; the first boot of a model writes r0."""
-        try:
+        with _or_end():
+            self._check_mirror()
             self._boot()
-        except StorageError as error:
-            raise WorkerError(str(error)) from error
+        self._mirror_it()
 
     def _boot(self) -> None:
-        if self._mirror is not None:
-            self._mirror.check()
         if self._ledger.head() is None:
             self._append(self._entry(RevisionKind.BASE, {}, None))
         entries = self._ledger.entries()
@@ -81,10 +80,11 @@ class History:
             )
         head = entries[-1].revision
         self.resident.install(head, self.weights_at(head))
-        self._mirror_it()
 
     def lead(self, token: str) -> None:
-        """Append with this fencing token from now on."""
+        """Append with this fencing token from now on; refused where Redis has lost what was committed."""
+        with _or_end():
+            self._check_mirror()
         self._token = token
         self._mirror_it()
 
@@ -96,8 +96,8 @@ class History:
             return
         try:
             weights = self._followed(new)
-        except CorruptStateError:
-            log.exception("the step to r%d failed; folding again from the blobs", new[-1].revision)
+        except CorruptStateError as error:
+            log.warning("the step to r%d failed, so it is folded again from the blobs: %s", new[-1].revision, error)
             self._state = None
             self._deltas.clear()
             weights = self.weights_at(new[-1].revision)
@@ -229,6 +229,10 @@ class History:
         self._mirror_it()
         return self._ledger.revision(entry.revision)
 
+    def _check_mirror(self) -> None:
+        if self._mirror is not None:
+            self._mirror.check()
+
     def _mirror_it(self) -> None:
         """Write what the mirror lacks. It is committed all the same: what fails now is done the next time."""
         if self._mirror is None or not self._token:
@@ -262,6 +266,15 @@ class History:
                 raise CorruptStateError(f"r{entry.revision}: {name} does not have the checksum that the ledger names.")
         if self.resident.checksum(found) != entry.checksum:
             raise CorruptStateError(f"r{entry.revision} does not have the checksum that the ledger names.")
+
+
+@contextmanager
+def _or_end() -> Iterator[None]:
+    """What stands in the way of a storage stands in the way of the worker, at its start."""
+    try:
+        yield
+    except StorageError as error:
+        raise WorkerError(str(error)) from error
 
 
 def _weights_bytes(weights: Weights) -> int:
