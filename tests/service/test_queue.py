@@ -7,7 +7,7 @@ from redis import Redis
 from rq import Queue
 
 from service.keys import Keys, model_name
-from service.queue import RUN_EDIT, open_queue, reset, ring, waiting
+from service.queue import RUN_EDIT, RUN_EVALUATION, open_queue, reset, ring, waiting
 
 
 @pytest.fixture
@@ -23,6 +23,11 @@ def test_a_ring_is_one_job_that_names_the_edit(queue: Queue) -> None:
     job = queue.jobs[0]
     assert (job.func_name, job.args, job.timeout) == (RUN_EDIT, ["a" * 16], -1)
     assert waiting(queue) == {"a" * 16}
+
+
+def test_a_ring_for_an_evaluation_names_its_own_function(queue: Queue) -> None:
+    ring(queue, "a" * 16, "evaluation")
+    assert (queue.jobs[0].func_name, queue.jobs[0].args) == (RUN_EVALUATION, ["a" * 16])
 
 
 def test_rings_keep_their_order_and_two_do_no_harm(queue: Queue) -> None:
