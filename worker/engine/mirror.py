@@ -23,7 +23,7 @@ PAGE = 256
 
 @dataclass(frozen=True)
 class Line:
-    """One entry, and the edit that was committed with it: all fields of its document, None for any other kind."""
+    """One entry, and the edit that was committed with it: what stays of its document; None for any other kind."""
 
     entry: Mapping[str, Any]
     edit: Mapping[str, str] | None = None
@@ -138,7 +138,12 @@ def lines(redis: Any, keys: Keys, first: int, last: int) -> Iterator[Line]:
             pipeline.hgetall(keys.edit(edit_id))
         documents = iter(pipeline.execute() if committed else ())
         for entry in entries:
-            yield Line(entry, dict(next(documents)) if entry["kind"] == RevisionKind.EDIT else None)
+            yield Line(entry, _lasting(next(documents)) if entry["kind"] == RevisionKind.EDIT else None)
+
+
+def _lasting(document: Mapping[str, str]) -> dict[str, str]:
+    """Without the progress, whose last report may come after the edit has ended."""
+    return {name: value for name, value in document.items() if name != "progress"}
 
 
 def _entry(number: str, fields: Mapping[str, str]) -> dict[str, Any]:

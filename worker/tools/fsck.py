@@ -72,7 +72,7 @@ class Check:
         if line.revision in self._mirrored and (copy := self._mirror_line(line.revision)) is not None:
             if copy.entry != line.entry:
                 self._find("mirror", f"r{line.revision} is another in Redis than in the mirror")
-            elif _lasting(copy.edit) != _lasting(line.edit):
+            elif _anywhere(copy.edit) != _anywhere(line.edit):
                 self._find("mirror", f"edit {line.entry['edit']} is another in Redis than in the mirror")
 
     def _mirror_line(self, revision: int) -> Line | None:
@@ -178,6 +178,6 @@ def _holds(entry: Entry, found: Mapping[str, str]) -> bool:
     return all(entry.tensors.get(name) == digest for name, digest in found.items())
 
 
-def _lasting(fields: Mapping[str, str] | None) -> Mapping[str, str]:
+def _anywhere(fields: Mapping[str, str] | None) -> Mapping[str, str]:
     """What must be the same wherever an edit lies; its place in the list need not."""
     return {name: value for name, value in (fields or {}).items() if name != "seq"}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from service.contracts.edits import EditStatus
+from service.contracts.jobs import Progress
 from service.contracts.revisions import Entry
 from service.jobs import utcnow
 from service.keys import Keys
@@ -79,7 +80,10 @@ def test_every_append_is_there_with_its_edit(boot: Boot) -> None:
     found = [stand.mirror.read(revision) for revision in range(5)]
     assert [line.entry for line in found] == [entry.model_dump(mode="json") for entry in stand.ledger.entries()]
     assert [line.edit is not None for line in found] == [False, True, False, False, False]
-    assert found[1].edit == stand.redis.hgetall(stand.keys.edit(edit_id))
+    document = stand.redis.hgetall(stand.keys.edit(edit_id))
+    assert {**(found[1].edit or {}), "progress": ""} == document
+    stand.edits.report(edit_id, Progress(phase="commit", step=1, steps=1))
+    assert [*lines(stand.redis, stand.keys, 1, 1)] == [found[1]], "the last report may be late"
     assert (found[1].edit or {})["status"] == EditStatus.APPLIED
     assert stand.mirror.revisions() == {0, 1, 2, 3, 4}
 
@@ -124,6 +128,19 @@ def test_an_emptied_redis_is_refused(boot: Boot) -> None:
         boot()
     assert e.value.exit_code == 7
     assert stand.ledger.head() is None, "no new r0 was begun"
+
+
+def test_a_follower_does_not_lead_on_an_emptied_redis(redis: Redis, keys: Keys, boot: Boot) -> None:
+    stand = boot()
+    stand.commit(random_delta(stand.loaded))
+    resident, mirror = Resident(tiny_model("llama")), Mirror(stand.blobs_folder, redis, keys)
+    follower = History(resident, Ledger(redis, keys), BlobStore(stand.blobs_folder), "", mirror=mirror)
+    follower.boot()
+    stand.redis.flushall()
+    with pytest.raises(LedgerBehindError, match="Redis lacks r0 to r1"):
+        follower.lead(TOKEN)
+    assert resident.revision == 1
+    assert stand.ledger.head() is None
 
 
 @pytest.mark.parametrize("lost", [1, 2])
