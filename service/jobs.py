@@ -81,7 +81,7 @@ class Jobs(Listing[Document], Generic[Request, Document]):
     All kinds wait in one line, in which the order of arrival is the order of the sequence numbers that they share.
     """
 
-    instead = "Ask for it again to have it after all."
+    instead = "There is nothing left to stop."
     """What to do where a job can no longer be cancelled."""
 
     def __init__(self, redis: Redis, keys: Keys, shape: Shape[Document]) -> None:
