@@ -53,12 +53,13 @@ def until(holds: Callable[[], Any], why: Callable[[], str] = str, seconds: float
 
 
 class Worker:
-    """A `python -m worker` process and what it says."""
+    """A `python -m worker` process, or another program that becomes one, and what it says."""
 
-    def __init__(self, log: Path, env: dict[str, str]) -> None:
+    def __init__(self, log: Path, env: dict[str, str], program: str | None = None) -> None:
         self._log = log
+        what = ("-m", "worker") if program is None else ("-c", program)
         with log.open("wb") as output:
-            self._process = subprocess.Popen([sys.executable, "-m", "worker"], env=env, stdout=output, stderr=output)
+            self._process = subprocess.Popen([sys.executable, *what], env=env, stdout=output, stderr=output)
 
     @property
     def pid(self) -> int:
@@ -136,8 +137,8 @@ class Place:
         named = {f"PALIMPSEST_{name.upper()}": value for name, value in given.items()}
         return {**kept, **named, "REDIS_URL": self.url, "OMP_NUM_THREADS": "1"}
 
-    def start_worker(self, **settings: str) -> Worker:
-        worker = Worker(self.root / f"worker-{len(self._workers)}.log", self._env(**settings))
+    def start_worker(self, program: str | None = None, **settings: str) -> Worker:
+        worker = Worker(self.root / f"worker-{len(self._workers)}.log", self._env(**settings), program)
         self._workers.append(worker)
         return worker
 

@@ -16,6 +16,7 @@ from service.contracts.revisions import RevisionKind
 from service.errors import ProblemError
 from tests.conftest import _free_port
 from tests.e2e.kit import FACT, SLOW, Place, Worker, open_place, until
+from worker.errors import DeviceError
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +253,40 @@ def test_an_edit_whose_job_is_lost_is_rung_again(place: Place) -> None:
     place.hire()
     revisions = [place.ended(edit.id).revision for edit in edits]
     assert revisions == [len(place.checksums()) - 2, len(place.checksums()) - 1]
+
+
+POISONED = """
+import runpy
+import torch
+from worker.editing.progress import Step
+from worker.engine.editor import Editor
+
+def run(*_):
+    yield Step("value", 1, 2)
+    raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+Editor.run = run
+runpy.run_module("worker", run_name="__main__")
+"""
+"""A worker whose GPU fails in the middle of every edit."""
+
+
+def test_a_worker_whose_gpu_fails_ends_and_a_new_one_does_the_edit(place: Place) -> None:
+    for worker in place.running:
+        worker.signal(signal.SIGTERM)
+        assert worker.ended() == 0, worker.said
+    poisoned = place.start_worker(POISONED)
+    place.until_ready(poisoned)
+    before = place.checksums()
+    edit = place.submit()
+    assert poisoned.ended() == DeviceError.exit_code, poisoned.said
+    assert "must be started again: CUDA error: device-side assert triggered" in poisoned.said
+    assert place.client.edit(edit.id).status is EditStatus.RUNNING
+    assert place.redis.get(place.keys.lease) is None
+    assert place.client.model().workers == ()
+    place.hire()
+    ended = place.ended(edit.id)
+    assert (ended.status, ended.attempts, ended.revision) == (EditStatus.APPLIED, 2, len(before))
 
 
 def test_a_state_that_is_not_the_ledgers_is_not_served(place: Place) -> None:
