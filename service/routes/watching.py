@@ -41,7 +41,8 @@ async def announced(noun: str, job_id: str, services: Services) -> AsyncIterator
     async with services.async_redis.pubsub() as channel:
         await channel.subscribe(services.keys.job_channel(noun, job_id))
         # What changes before Redis has confirmed this is not announced here, so the job is read only after it.
-        await channel.get_message(timeout=LOOK_SECONDS)
+        while await channel.get_message(timeout=LOOK_SECONDS) is None and not services.stopping.is_set():
+            pass
         yield channel
 
 
