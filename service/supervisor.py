@@ -93,7 +93,9 @@ class Supervisor:
             self._api = Child("API", self._stack.api, env=env, keep=(directory.fd,))
             self._crew = Crew(
                 self._stack.workers,
-                lambda name: Child(name, self._stack.worker, env=env, keep=(directory.fd,)),
+                lambda name: Child(
+                    name, self._stack.worker, env={**env, "PALIMPSEST_NAME": name}, keep=(directory.fd,)
+                ),
                 lambda line: self._console.print(line, style="yellow", highlight=False, soft_wrap=True),
             )
 

@@ -26,7 +26,8 @@ REDIS_SECONDS = 30
 
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="worker: %(message)s", stream=sys.stderr)
+    name = os.environ.get("PALIMPSEST_NAME", "worker")  # not a setting: settings that are wrong are told under it
+    logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
     faulthandler.register(signal.SIGUSR1)  # kill -USR1 shows where every thread is
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)

@@ -140,7 +140,7 @@ class Serving:
 
     def _succeed(self, lease: Lease, history: History, thread: ModelThread) -> None:
         """Follow until the lease is free, then lead from the head that the last leader has left."""
-        lease.acquire(lambda holder: log.info("following: %s leads", holder))
+        lease.acquire(lambda holder: log.info("following: %s leads", holder.partition(":")[2]))
         self._hold(lease)
 
         def lead() -> Steps[None]:

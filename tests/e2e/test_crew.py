@@ -34,6 +34,9 @@ def test_a_killed_leaders_edit_is_finished_and_the_leader_replaced(stack: Stack)
     """By the other worker, or by the new one, if that is faster."""
     stack.until(lambda: len(_serving(stack)) == 2, 60)
     leader, follower = _serving(stack)
+    said = stack._log.read_text()
+    assert "worker 1: ready: tiny-llama at r0" in said
+    assert "worker 2: ready: tiny-llama at r0" in said
     edit_id = stack.edit(hparams={**SLOW, "v_num_grad_steps": 300})
     stack.wait_for_step(edit_id)
     os.kill(leader, signal.SIGKILL)
