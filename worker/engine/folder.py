@@ -103,7 +103,10 @@ class Folder:
     def _write_object(self, name: str, content: bytes) -> None:
         try:
             self._filesystem.pipe_file(self._at(name), content)
-        except FileNotFoundError:  # where folders have to be made
+        except FileNotFoundError:
+            slash = self._path.startswith("/")
+            if not self._filesystem.exists("/" * slash + self._path.strip("/").split("/")[0]):
+                raise  # a bucket is its owner's to make; folders have to be made where there are any
             self._filesystem.makedirs(self._path, exist_ok=True)
             self._filesystem.pipe_file(self._at(name), content)
 
@@ -113,6 +116,7 @@ class Folder:
                 507, "storage-full", f"There is no room left in {self.name}, so nothing was changed. Make room there."
             )
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        reason = reason.strip().split("\n")[0]
         return StorageError(
             503, "storage-unavailable", f"{self.name} cannot be {done} ({reason}). See to it, and try again."
         )

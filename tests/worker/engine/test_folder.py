@@ -46,6 +46,29 @@ class Broken(MemoryFileSystem):  # type: ignore[misc]
     cat_file = ls = modified = rm_file = pipe_file
 
 
+class Strict(MemoryFileSystem):  # type: ignore[misc]
+    """A storage that makes no folder by itself, as most have it whose folders are real."""
+
+    cachable = False
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: Any) -> None:
+        if not self.isdir(path.rsplit("/", 1)[0]):
+            raise FileNotFoundError(path)
+        super().pipe_file(path, value, mode, **kwargs)
+
+
+def test_folders_are_made_where_they_have_to_be_and_buckets_are_not(tmp_path: Path) -> None:
+    storage = Strict()
+    folder = Folder(storage, f"/{tmp_path.name}/deep/folder")
+    with pytest.raises(StorageError, match=r"cannot be written"):
+        folder.write("a", b"1")
+    assert not storage.exists(f"/{tmp_path.name}")
+    storage.mkdir(f"/{tmp_path.name}")
+    folder.write("a", b"1")
+    assert folder.read("a") == b"1"
+    storage.rm(f"/{tmp_path.name}", recursive=True)
+
+
 def test_what_is_written_is_read(place: str) -> None:
     folder = Folder.at(place)
     assert (folder.names(), folder.sizes(), folder.read("a")) == ([], {}, None)
@@ -88,7 +111,7 @@ def test_the_name_has_no_password() -> None:
         (OSError(errno.ENOSPC, "No space left on device"), 507, "There is no room left in memory:///x"),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), 507, "There is no room left in memory:///x"),
         (PermissionError(errno.EACCES, "Permission denied"), 503, r"memory:///x cannot be \w+ \(Permission denied\)"),
-        (RuntimeError("the bucket does not answer"), 503, r"cannot be \w+ \(the bucket does not answer\)"),
+        (RuntimeError("the bucket does not answer\n  (at all)"), 503, r"cannot be \w+ \(the bucket does not answer\)"),
         (TimeoutError(), 503, r"cannot be \w+ \(TimeoutError\)"),
     ],
 )
