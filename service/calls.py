@@ -23,6 +23,24 @@ UrlOption = Annotated[str, typer.Option("--url", envvar="PALIMPSEST_URL", help="
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for scripts.")]
 
 
+BatchOption = Annotated[
+    typer.FileBinaryRead | None,
+    typer.Option(
+        metavar="FILE",
+        help="Many facts instead of one, for one revision: JSON lines or a JSON array of objects with prompt, "
+        "subject, target_new, ..., or of CounterFact records; - is the standard input.",
+    ),
+]
+RequireOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="Reject the edit unless it reaches this: efficacy, generality or locality (true, or a share from 0 to 1), "
+        "or max_perplexity_ratio; repeatable.",
+    ),
+]
+
+
 def edit(
     prompt: Annotated[
         str | None, typer.Argument(help='What the model continues: "The Eiffel Tower is located in the city of".')
@@ -36,27 +54,13 @@ def edit(
     neighborhood: Annotated[
         list[str] | None, typer.Option(metavar="PROMPT", help="A prompt that must not change; repeatable.")
     ] = None,
-    batch: Annotated[
-        typer.FileBinaryRead | None,
-        typer.Option(
-            metavar="FILE",
-            help="Many facts instead of one, for one revision: JSON lines or a JSON array of objects with prompt, "
-            "subject, target_new, ..., or of CounterFact records; - is the standard input.",
-        ),
-    ] = None,
+    batch: BatchOption = None,
     method: Annotated[str, typer.Option(help="How the facts are written.")] = "rome",
     hparam: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A hyperparameter, its value as in JSON; repeatable.")
     ] = None,
     base_revision: Annotated[str | None, typer.Option(help="Refuse unless this is the head.")] = None,
-    require: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=VALUE",
-            help="Reject the edit unless it reaches this: efficacy, generality or locality (true, or a share from 0 to "
-            "1), or max_perplexity_ratio; repeatable.",
-        ),
-    ] = None,
+    require: RequireOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Compute and measure, and commit nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the edit until it ends.")] = True,
     as_json: JsonOption = False,
