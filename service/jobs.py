@@ -54,6 +54,14 @@ redis.call('PUBLISH', KEYS[3], ARGV[3])
 return 'ok'
 """
 
+# KEYS: job, channel; ARGV: progress. Of a job that has ended, or waits again, nothing is to be reported any more.
+_REPORT = """
+if redis.call('HGET', KEYS[1], 'status') == 'running' then
+  redis.call('HSET', KEYS[1], 'progress', ARGV[1])
+  redis.call('PUBLISH', KEYS[2], 'progress')
+end
+"""
+
 # KEYS: job, pending, channel; ARGV: id, now. A queued job ends at once, a running one is asked to.
 _CANCEL = """
 local status = redis.call('HGET', KEYS[1], 'status')
@@ -88,6 +96,7 @@ class Jobs(Listing[Document], Generic[Request, Document]):
         super().__init__(redis, keys, shape)
         self._create: Any = redis.register_script(_CREATE)
         self._move = redis.register_script(_MOVE)
+        self._report = redis.register_script(_REPORT)
         self._cancel = redis.register_script(_CANCEL)
 
     def asked(self, request: Request) -> dict[str, str]:
@@ -146,8 +155,9 @@ class Jobs(Listing[Document], Generic[Request, Document]):
         return self._moved(job_id, "running", "queued", {"progress": ""})
 
     def report(self, job_id: str, progress: Progress) -> None:
-        """Note how far a running job is."""
-        self._note(job_id, "progress", {"progress": progress.model_dump_json(exclude_none=True)})
+        """Note how far a running job is; does nothing once it runs no longer."""
+        keys = [self._keys.job(self.noun, job_id), self._keys.job_channel(self.noun, job_id)]
+        self._report(keys=keys, args=[progress.model_dump_json(exclude_none=True)])
 
     def end_as(
         self, job_id: str, status: str, problem: Problem | None = None, found: Mapping[str, str] | None = None

@@ -61,6 +61,7 @@ def worker() -> None:
 
 def up(data_dir: str, port: str) -> None:
     """Supervise the stand-ins."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # as on a terminal, whoever runs the tests
     settings = Settings(model="test-model", data_dir=Path(data_dir), port=int(port), redis_url=None)
     workers = int(os.environ.get("STAND_IN_WORKERS", "1"))
     stack = Stack(settings, dtype="bfloat16", workers=workers, api=(*ME, "api"), worker=(*ME, "worker"))

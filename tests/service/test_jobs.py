@@ -223,6 +223,20 @@ def test_progress_is_announced_and_forgotten(kind: tuple[AnyJobs, Ask], redis: R
     assert heard == ["running", "progress", "queued", "cancel"]
 
 
+def test_a_report_that_comes_late_changes_nothing(kind: tuple[AnyJobs, Ask]) -> None:
+    jobs, ask = kind
+    job_id, _ = jobs.create(ask(1))
+    late = Progress(phase="commit", step=1, steps=1)
+    jobs.report(job_id, late)
+    assert jobs.get(job_id).progress is None
+    jobs.take_up(job_id)
+    jobs.end_as(job_id, "failed")
+    ended = jobs.get(job_id)
+    jobs.report(job_id, late)
+    assert jobs.get(job_id) == ended
+    assert ended.progress is None
+
+
 def test_a_job_that_is_not_there(kind: tuple[AnyJobs, Ask], redis: Redis) -> None:
     jobs, _ = kind
     nobody = "0" * 16
