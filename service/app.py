@@ -26,7 +26,7 @@ from service.ledger import Ledger
 from service.middleware import BodyLimit, RequestContext
 from service.problems import HANDLED, MEDIA_TYPE, render
 from service.queue import open_queue, ring
-from service.routes import edits, evaluations, generate, health, model, revisions
+from service.routes import edits, evaluations, generate, health, metrics, model, revisions
 from service.settings import Settings
 
 DESCRIPTION = """A database for what a language model knows: an edit is a transaction, a revision is a snapshot,
@@ -64,7 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.stopping = stopping
-    for router in (*routers, health.router):
+    for router in (*routers, health.router, metrics.router):
         app.include_router(router)
     return app
 

@@ -211,6 +211,7 @@ def test_openapi_is_complete() -> None:
         "/methods",
         "/health",
         "/ready",
+        "/metrics",
     }
 
 

@@ -1,0 +1,79 @@
+"""Metrics for Prometheus: where the head is, which worker is where, what waits."""
+
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from service.board import Notices
+from service.contracts.model import WorkerState
+from service.contracts.revisions import Revision
+from service.dependencies import Services, WithServices
+
+router = APIRouter(tags=["health"])
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+def metrics(services: WithServices) -> Response:
+    """Gauges of this moment, in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Moment(services))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Moment(Collector):
+    """What can be read of a model in Redis, once."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The families, as Prometheus' client asks for them."""
+        services = self._services
+        notices = services.board.look()
+        yield from _workers(notices)
+        pending = GaugeMetricFamily("palimpsest_jobs_pending", "Jobs queued or running", labels=["model", "kind"])
+        for jobs in (services.edits, services.evaluations):
+            pending.add_metric([notices.model, jobs.noun], len(jobs.pending()))
+        yield pending
+        if notices.head is not None:
+            yield from _head(notices.model, services.ledger.revision(notices.head))
+
+
+def _workers(notices: Notices) -> Iterator[GaugeMetricFamily]:
+    labels = ["model", "worker", "leader"]
+    ready = GaugeMetricFamily("palimpsest_worker_ready", "1 for a worker that answers readers", labels=labels)
+    revision = GaugeMetricFamily("palimpsest_worker_revision", "The revision that a worker serves", labels=labels)
+    lag = GaugeMetricFamily("palimpsest_worker_lag_revisions", "Revisions that a worker is behind", labels=labels)
+    for worker in notices.workers:
+        values = [notices.model, worker.worker, str(worker.leader).lower()]
+        ready.add_metric(values, worker.state is WorkerState.READY)
+        if worker.revision is not None and notices.head is not None:
+            revision.add_metric(values, worker.revision)
+            lag.add_metric(values, max(0, notices.head - worker.revision))
+    yield from (ready, revision, lag)
+
+
+def _head(model: str, head: Revision) -> Iterator[GaugeMetricFamily]:
+    found = {
+        "palimpsest_head_revision": ("The newest revision", float(head.revision)),
+        "palimpsest_active_edits": ("Edits in force at the head", float(head.active_count)),
+    }
+    if head.drift is not None:
+        largest = max(head.drift.norms.values(), default=0.0)
+        found |= {
+            "palimpsest_head_perplexity_ratio": ("Of the neutral sentences, to the base", head.drift.perplexity_ratio),
+            "palimpsest_head_kl": ("KL(base || head) on the neutral sentences, nats a token", head.drift.kl),
+            "palimpsest_head_norm": ("Largest relative change of a layer's weights", largest),
+        }
+    for name, (meaning, value) in found.items():
+        gauge = GaugeMetricFamily(name, meaning, labels=["model"])
+        gauge.add_metric([model], value)
+        yield gauge
