@@ -5,7 +5,8 @@
 Random rank-one edits of one layer, committed one after another on a Valkey of its own. Seconds are the model thread's:
 what no reader is served in. `ratio` is a commit on the last count of edits over one on the base. `start` is what
 reading the ledger, the blobs and the fold add to the start of a worker, with nothing in memory; `revert_unseen`
-is the revert to a set of edits that was never in force before, whose drift is measured.
+is the revert to a set of edits that was never in force before, whose drift is measured; `page` reads the 100
+newest revisions as `GET /revisions` shows them.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from service.ledger import Ledger
 from worker.editing.delta import LowRank, WeightDelta
 from worker.engine.blobs import BlobStore
 from worker.engine.history import History
+from worker.engine.mirror import Mirror
 from worker.engine.resident import Resident
 from worker.models.loading import load
 
@@ -45,8 +47,10 @@ class Engine:
         self.resident = resident
         self.layer = layer
         self.edits = Edits(redis, keys)
+        self.ledger = Ledger(redis, keys)
         resident.install(0, {})
-        self.history = History(resident, Ledger(redis, keys), BlobStore(folder), FENCE)
+        mirror = Mirror(str(folder), redis, keys)
+        self.history = History(resident, self.ledger, BlobStore(str(folder)), FENCE, mirror=mirror)
         self.history.boot()
 
     def commit_of(self, seed: int) -> Callable[[], str]:
@@ -112,13 +116,16 @@ def _measured(engine: Engine, ids: list[str]) -> dict[str, float]:
         time("revert" if repeat else "revert_unseen", lambda: history.revert(ids[len(ids) // 2]))
         time("reapply", lambda: history.reapply(ids[len(ids) // 2]))
     cached = [seconds(lambda: history.weights_at(head // 2)) for _ in range(2)][-1]
-    return {name: sorted(times)[len(times) // 2] for name, times in found.items() if times} | {"switch_cached": cached}
+    page = seconds(lambda: engine.ledger.page(None, 100))
+    medians = {name: sorted(times)[len(times) // 2] for name, times in found.items()}
+    return {**medians, "switch_cached": cached, "page": page}
 
 
 def _start(resident: Resident, redis: Redis, blobs: Path) -> float:
     """What a fresh worker does between having the model and serving the head."""
     resident.install(0, {})
-    fresh = History(resident, Ledger(redis, Keys("benchmark")), BlobStore(blobs), FENCE)
+    keys = Keys("benchmark")
+    fresh = History(resident, Ledger(redis, keys), BlobStore(str(blobs)), FENCE, mirror=Mirror(str(blobs), redis, keys))
     return seconds(fresh.boot)
 
 
