@@ -35,10 +35,13 @@ def fsck(
     data_dir: DataOption = DATA,
     restore: Annotated[bool, typer.Option("--restore", help="First give Redis back what only the mirror has.")] = False,
     fold: Annotated[bool, typer.Option(help="Load the model, and compute every revision's weights again.")] = True,
+    roll_back: Annotated[
+        bool, typer.Option("--roll-back", help="Then go back to what needs nothing damaged, if the head does.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """Check every blob and every checksum, and say what would be lost. Exit code 0: sound; 1: not; 2: not checked."""
-    options = {"--restore": restore, "--no-fold": not fold, "--json": json}
+    options = {"--restore": restore, "--no-fold": not fold, "--roll-back": roll_back, "--json": json}
     set_worker(model, dtype, device, data_dir)
     _run(model, data_dir, "fsck", *(name for name, given in options.items() if given))
 

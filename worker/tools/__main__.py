@@ -16,6 +16,7 @@ from worker.settings import Settings
 from worker.tools.archive import Manifest
 from worker.tools.fsck import Check
 from worker.tools.gc import collect
+from worker.tools.give_up import roll_back
 from worker.tools.restore import restore
 from worker.tools.site import Site
 from worker.tools.transfer import export_ledger, import_ledger
@@ -46,7 +47,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="palimpsest")
     tools = parser.add_subparsers(dest="tool", required=True)
     fsck = tools.add_parser("fsck")
-    for option in ("--restore", "--no-fold", "--json"):
+    for option in ("--restore", "--no-fold", "--roll-back", "--json"):
         fsck.add_argument(option, action="store_true")
     tools.add_parser("gc").add_argument("--dry-run", action="store_true")
     for tool in ("export", "import"):
@@ -80,6 +81,9 @@ def _fsck(site: Site, asked: argparse.Namespace, console: Console) -> int:
     else:
         for line in report.in_words():
             console.print(line)
+    if asked.roll_back:
+        for line in roll_back(site, report):
+            (Console(stderr=True) if asked.json else console).print(line, soft_wrap=True, highlight=False, markup=False)
     return 0 if report.sound else DAMAGED
 
 

@@ -6,13 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from service.contracts.edits import EditStatus
+from service.keys import Keys
 from tests.families import tiny_model
-from tests.worker.engine.kit import Stand, live_checksum
+from tests.worker.engine.kit import Stand, live_checksum, random_delta
 from tests.worker.tools.kit import TinySite, rewritten, site_of, stopped, varied
-from worker.errors import LedgerBehindError, WorkerError, WrongBaseError
+from worker.errors import CorruptStateError, LedgerBehindError, WorkerError, WrongBaseError
 from worker.tools.fsck import Check
+from worker.tools.give_up import roll_back
 from worker.tools.report import Finding, Report
 from worker.tools.restore import restore
 
@@ -259,3 +262,43 @@ def test_the_report_is_json(stand: Stand, site: TinySite) -> None:
     report = Check(site, [8]).run(fold=False)
     loaded = json.loads(report.model_dump_json())
     assert (loaded["head"], loaded["findings"], loaded["states"], loaded["restored"]) == (8, [], None, [8])
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_head_that_is_lost_can_be_left(
+    stand: Stand, site: TinySite, redis: Redis, keys: Keys, tmp_path: Path, damage: str
+) -> None:
+    """And everything sound is put back afterwards."""
+
+    def boot() -> Stand:
+        return Stand(redis, keys, tiny_model("llama"), tmp_path)
+
+    made = [stand.commit(random_delta(stand.loaded, seed=seed)) for seed in range(3)]
+    DAMAGES[damage][0](stand.blobs_folder / f"{made[1].blob}.safetensors")
+    with pytest.raises(CorruptStateError):
+        boot()
+    stopped(stand)
+    said = list(roll_back(site, Check(site).run(fold=False)))
+    assert said == [
+        "r4 is a rollback to r1, the newest revision that needs nothing damaged.",
+        f"Sound, and no longer in force; palimpsest reapply puts each back: {made[2].edit}",
+    ]
+    again = boot()
+    assert live_checksum(again.loaded) == made[0].checksum
+    assert again.history.reapply(str(made[2].edit)).active == (made[0].edit, made[2].edit)
+    assert list(roll_back(site, Check(site).run(fold=False))) == [
+        "The head needs nothing that is damaged, so nothing was rolled back."
+    ]
+
+
+def test_nothing_is_rolled_back_beside_a_worker_or_over_other_damage(stand: Stand, site: TinySite) -> None:
+    blob = stand.commit(random_delta(stand.loaded)).blob
+    flip(stand.blobs_folder / f"{blob}.safetensors")
+    report = Check(site).run(fold=False)
+    with pytest.raises(WorkerError, match="Stop the workers first"):
+        list(roll_back(site, report))
+    stopped(stand)
+    worse = report.model_copy(update={"findings": (*report.findings, Finding(kind="behind", what="w"))})
+    with pytest.raises(WorkerError, match=r"More than blobs is damaged \(behind\)"):
+        list(roll_back(site, worse))
+    assert stand.ledger.head() == 1
