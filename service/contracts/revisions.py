@@ -35,6 +35,9 @@ class Entry(Contract):
     to: Annotated[int | None, Field(description="the revision whose edits are active again (kind rollback)")] = None
     checksum: Annotated[str, Field(description="sha256 over the checksums of all the model's tensors")]
     tensors: Annotated[dict[str, str], Field(default_factory=dict, description="sha256 of each edited tensor")]
+    request: Annotated[
+        str | None, Field(description="of a rollback, revert or reapply the request that asked for it, made only once")
+    ] = None
     drift: Annotated[Drift | None, Field(description="null where it was not measured")] = None
     created_at: datetime
 

@@ -28,6 +28,9 @@ from worker.models.view import Weights
 
 log = logging.getLogger(__name__)
 
+RECENT = 1000
+"""Entries among which a request that is asked again is looked for."""
+
 CACHE_BYTES = 2**30
 """Of the weights of old revisions that are kept, and as much again of deltas."""
 
@@ -163,27 +166,33 @@ class History:
         self._append(entry, edit_id, applied_fields(entry.revision, outcome))
         return self._moved(entry, state.weights, state)
 
-    def rollback(self, to: int) -> Revision:
+    def made_for(self, request: str) -> Revision | None:
+        """The revision that a request has made already: a leader may die before it can say so."""
+        found = [entry.revision for entry in self._ledger.entries()[-RECENT:] if entry.request == request]
+        return self._ledger.revision(found[0]) if found else None
+
+    def rollback(self, to: int, request: str | None = None) -> Revision:
         """Append a revision with the active edits of `to`, and install it; 404 if there is no such revision."""
         parent = self.resident.revision
         if to > parent:
             raise not_found(f"revision r{to}", f"Revisions r0 to r{parent} exist.")
         weights = self.weights_at(to)
         known = self._ledger.entries()[to]
-        entry = self._entry(RevisionKind.ROLLBACK, weights, parent, to=to, drift=known.drift)
+        entry = self._entry(RevisionKind.ROLLBACK, weights, parent, to=to, drift=known.drift, request=request)
         self._append(entry)
         return self._moved(entry, weights)
 
-    def revert(self, edit_id: str) -> Revision:
+    def revert(self, edit_id: str, request: str | None = None) -> Revision:
         """Append a revision without an edit that is in force, all others kept; 409 if it is not in force."""
         active = self._ledger.active(self.resident.revision)
         if all(entry.edit != edit_id for entry in active):
             raise ProblemError(
                 409, "edit-not-active", f"Edit {edit_id} is not in force at r{self.resident.revision}, so it stays out."
             )
-        return self._toggled(RevisionKind.REVERT, edit_id, [entry for entry in active if entry.edit != edit_id])
+        others = [entry for entry in active if entry.edit != edit_id]
+        return self._toggled(RevisionKind.REVERT, others, edit=edit_id, request=request)
 
-    def reapply(self, edit_id: str) -> Revision:
+    def reapply(self, edit_id: str, request: str | None = None) -> Revision:
         """Append a revision with an edit put back where it was; 409 if it is in force, or was never committed."""
         active = self._ledger.active(self.resident.revision)
         entry = self._ledger.lines().committed.get(edit_id)
@@ -191,12 +200,12 @@ class History:
             raise ProblemError(409, "edit-not-applied", f"Edit {edit_id} was never applied, so it cannot be put back.")
         if entry in active:
             raise ProblemError(409, "edit-active", f"Edit {edit_id} is in force at r{self.resident.revision} already.")
-        return self._toggled(RevisionKind.REAPPLY, edit_id, [*active, entry])
+        return self._toggled(RevisionKind.REAPPLY, [*active, entry], edit=edit_id, request=request)
 
-    def _toggled(self, kind: RevisionKind, edit_id: str, active: Sequence[Entry]) -> Revision:
+    def _toggled(self, kind: RevisionKind, active: Sequence[Entry], **fields: str | None) -> Revision:
         state = State.fold(self.resident, map(self._delta, active))
         state.check()
-        entry = self._entry(kind, state.weights, self.resident.revision, edit=edit_id)
+        entry = self._entry(kind, state.weights, self.resident.revision, **fields)
         same = [known.drift for known in self._ledger.entries() if known.checksum == entry.checksum and known.drift]
         entry = entry.model_copy(update={"drift": same[0] if same else self.measured_drift(state)})
         self._append(entry)

@@ -36,7 +36,7 @@ class Readers:
                     case GenerateRequest() as body:
                         comparing.append((request, body, self._wanted(body)))
                     case body:
-                        answer(request, LaneAnswer(revision=self._moved(body)))
+                        answer(request, LaneAnswer(revision=self._moved(request.id, body)))
             except ProblemError as error:
                 answer(request, LaneAnswer(problem=error.problem))
             except CorruptStateError as error:
@@ -59,13 +59,15 @@ class Readers:
                 for request, *_ in comparing:
                     answer(request, LaneAnswer(problem=problem))
 
-    def _moved(self, body: RollbackRequest | ActivationRequest) -> Revision:
+    def _moved(self, request: str, body: RollbackRequest | ActivationRequest) -> Revision:
+        if (made := self._history.made_for(request)) is not None:
+            return made
         if isinstance(body, RollbackRequest):
-            return self._history.rollback(body.to)
+            return self._history.rollback(body.to, request)
         if not body.active:
-            return self._history.revert(body.edit)
+            return self._history.revert(body.edit, request)
         check_drift(self._history.drift, self._card.ceilings)
-        return self._history.reapply(body.edit)
+        return self._history.reapply(body.edit, request)
 
     def _decode(
         self,

@@ -1,5 +1,6 @@
 """Every request of the stream gets its result or its problem, and the head they speak of is the same for all."""
 
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from redis import Redis
 from service.checks import token_counter
 from service.contracts.generate import FinishReason, GenerateRequest
 from service.contracts.lane import LaneAnswer, LaneRequest
-from service.contracts.revisions import RevisionKind, RollbackRequest
+from service.contracts.revisions import ActivationRequest, RevisionKind, RollbackRequest
 from service.keys import Keys
 from tests.families import tiny_model
 from tests.worker.engine.kit import Stand, bits, live_checksum, overridden, random_delta, same_bits
@@ -26,17 +27,17 @@ PROMPT = "The Eiffel Tower is located in the city of"
 class Desk:
     """Readers on an engine with three revisions; `ask` returns their answers in order."""
 
-    def __init__(self, stand: Stand) -> None:
+    def __init__(self, stand: Stand, commits: int = 2) -> None:
         self.stand = stand
         methods = discover()
         card = card_of(stand.resident, methods, dict.fromkeys(methods))
         self.readers = Readers(stand.history, card, token_counter(stand.loaded.tokenizer.backend_tokenizer))
-        for seed in range(2):
+        for seed in range(commits):
             stand.commit(random_delta(stand.loaded, 1 + seed, seed=seed))
 
-    def ask(self, *bodies: GenerateRequest | RollbackRequest) -> list[LaneAnswer]:
-        """Serve requests together."""
-        requests = [LaneRequest(id=str(index), body=body, deadline=2e9) for index, body in enumerate(bodies)]
+    def ask(self, *bodies: GenerateRequest | RollbackRequest | ActivationRequest, again: str = "") -> list[LaneAnswer]:
+        """Serve requests together; `again` is the id of one that was asked before."""
+        requests = [LaneRequest(id=again or secrets.token_hex(8), body=body, deadline=2e9) for body in bodies]
         answers: dict[str, LaneAnswer] = {}
 
         def answer(request: LaneRequest, given: LaneAnswer) -> None:
@@ -205,3 +206,25 @@ def test_a_lost_lease_ends_the_worker(desk: Desk) -> None:
     desk.stand.redis.set(desk.stand.keys.lease, "9:another")
     with pytest.raises(LeaseLostError):
         desk.ask(RollbackRequest(to=0))
+
+
+@pytest.mark.parametrize("kind", ["rollback", "revert", "reapply"])
+def test_a_move_that_a_dead_leader_has_made_is_not_made_again(
+    desk: Desk, redis: Redis, keys: Keys, tmp_path: Path, kind: str
+) -> None:
+    """The next leader is given the same request, and finds it in the ledger."""
+    edit = str(desk.stand.ledger.entries()[1].edit)
+    if kind == "reapply":
+        desk.stand.history.revert(edit)
+    body = RollbackRequest(to=1) if kind == "rollback" else ActivationRequest(edit=edit, active=kind == "reapply")
+    (given,) = desk.ask(body)
+    assert given.revision is not None
+    assert given.revision.request is not None
+    before = desk.stand.state()
+    heir = Desk(Stand(redis, keys, tiny_model("gpt2"), tmp_path), commits=0)
+    (again,) = heir.ask(body, again=given.revision.request)
+    assert again == given
+    assert heir.stand.state() == before
+    (another,) = heir.ask(RollbackRequest(to=1))
+    assert another.revision is not None
+    assert another.revision.revision == given.revision.revision + 1
