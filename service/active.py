@@ -42,19 +42,33 @@ class Lines:
         others = [entry for entry in self.active(revision) if entry.edit != edit_id]
         return tuple(entry.edit or "" for entry in others if entry.parent is not None and there[entry.parent])
 
-    def active(self, revision: int) -> tuple[Entry, ...]:
-        """The edit entries in force at `revision`, in the order in which they were committed.
+    @cached_property
+    def counts(self) -> list[int]:
+        """How many edits are in force at each revision."""
+        found: list[int] = []
+        for entry in self.entries:
+            before = entry.to if entry.kind is RevisionKind.ROLLBACK else entry.parent
+            change = {RevisionKind.EDIT: 1, RevisionKind.REAPPLY: 1, RevisionKind.REVERT: -1}.get(entry.kind, 0)
+            found.append((0 if before is None else found[before]) + change)
+        return found
 
-        The way back from a revision is walked once; what is met first of an edit, the latest word on it, counts.
+    def active(self, revision: int, most: int | None = None) -> tuple[Entry, ...]:
+        """The edit entries in force at `revision`, in the order in which they were committed; or the last few of them.
+
+        The way back from a revision is walked once; what is met first of an edit, the latest word on it, counts. What
+        is not met yet was committed before everything that is left behind, so the last few are soon complete.
         """
         found: list[Entry] = []
         settled: set[str] = set()
         at: int | None = revision
-        while at is not None:
+        passed = 0
+        while at is not None and (most is None or passed < most):
             entry = self.entries[at]
             if entry.edit is not None and entry.edit not in settled:
                 settled.add(entry.edit)
                 if entry.kind is not RevisionKind.REVERT:
                     found.append(self.committed[entry.edit])
+                passed += entry.kind is RevisionKind.EDIT
             at = entry.to if entry.kind is RevisionKind.ROLLBACK else entry.parent
-        return tuple(sorted(found, key=lambda entry: entry.revision))
+        ordered = sorted(found, key=lambda entry: entry.revision)
+        return tuple(ordered if most is None else ordered[-most:])

@@ -144,9 +144,8 @@ class Ledger:
 
 
 def _shown(lines: Lines, number: int, most: int | None = None) -> Revision:
-    active = tuple(entry.edit or "" for entry in lines.active(number))
-    shown = active if most is None else active[-most:]
-    return Revision(**lines.entries[number].model_dump(), active=shown, active_count=len(active))
+    active = tuple(entry.edit or "" for entry in lines.active(number, most))
+    return Revision(**lines.entries[number].model_dump(), active=active, active_count=lines.counts[number])
 
 
 def _which_exist(head: int) -> str:

@@ -125,7 +125,11 @@ class LedgerMachine(RuleBasedStateMachine):
             assert ledger.head() == len(self.states) - 1
             assert [made.revision for made in ledger.entries()] == list(range(len(self.states)))
             for revision, state in enumerate(self.states):
-                assert ledger.revision(revision).active == state
+                shown = ledger.revision(revision)
+                assert (shown.active, shown.active_count) == (state, len(state))
+                for most in (1, 2, 3):
+                    last = ledger.lines().active(revision, most)
+                    assert tuple(entry.edit for entry in last) == state[-most:]
             assert ledger.active_edits() == frozenset(self.states[-1])
 
     @invariant()

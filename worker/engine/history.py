@@ -24,6 +24,7 @@ from worker.engine.resident import Resident, digests
 from worker.engine.state import State
 from worker.errors import CorruptStateError, LeaseLostError, StorageError, WorkerError, WrongBaseError
 from worker.evaluation.drift import DriftMeter
+from worker.models.memory import give_back
 from worker.models.view import Weights
 
 log = logging.getLogger(__name__)
@@ -256,6 +257,7 @@ class History:
         _keep(self._weights, before.checksum, self.resident.installed)
         self.resident.install(revision, weights)
         self._on_head()
+        give_back()
 
     def _active_deltas(self, revision: int) -> Sequence[WeightDelta]:
         return [self._delta(entry) for entry in self._ledger.active(revision)]
