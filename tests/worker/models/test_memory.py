@@ -91,7 +91,7 @@ del largest  # from now on what has 30 MiB or less comes from the heap
 passing, staying = [], []
 for _ in range(50):
     passing.append(torch.ones(4, 2**20))
-    staying.append(torch.ones(500))
+    staying.append(torch.ones(50_000))
 passing.clear()
 before = psutil.Process().memory_info().rss
 give_back()
