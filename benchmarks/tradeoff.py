@@ -1,0 +1,54 @@
+"""Draw what runs of benchmarks.counterfact printed: generality against locality, each with its 95 % interval.
+
+python -m benchmarks.tradeoff RUN.json [RUN.json ...] --out docs/tradeoff.svg      (needs the extra `figures`)
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+
+MOST_LOST = 0.05
+"""Of NS, that an edit may cost."""
+
+
+def main() -> None:
+    """Read the runs, draw one point each, write the file."""
+    arguments = _arguments()
+    mpl.rcParams.update({"font.size": 8, "svg.hashsalt": "palimpsest", "axes.spines.top": False})
+    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    for number, path in enumerate(arguments.runs):
+        run = json.loads(path.read_text(encoding="utf-8").splitlines()[-1])
+        across, up = run["scores"]["NS"], run["scores"]["PS"]
+        axis.errorbar(
+            across["after"],
+            up["after"],
+            xerr=[[across["after"] - across["ci95"][0]], [across["ci95"][1] - across["after"]]],
+            yerr=[[up["after"] - up["ci95"][0]], [up["ci95"][1] - up["after"]]],
+            fmt="o",
+            color=f"C{number}",
+            markersize=4,
+            linewidth=0.4,
+            label=f"{run['method']} (ES {100 * run['scores']['ES']['after']:.0f})",
+        )
+        base = across["before"]
+    axis.axvline(base, color="black", linewidth=0.8)
+    axis.axvline(base - MOST_LOST, color="black", linewidth=0.8, linestyle=":")
+    axis.set(
+        xlabel="NS: neighbours that keep their answer (lines: the base, and 5 points less)", ylabel="PS: paraphrases"
+    )
+    axis.legend(frameon=False)
+    figure.savefig(arguments.out, metadata={"Date": None})
+
+
+def _arguments() -> argparse.Namespace:
+    found = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    found.add_argument("runs", type=Path, nargs="+")
+    found.add_argument("--out", type=Path, required=True)
+    return found.parse_args()
+
+
+if __name__ == "__main__":
+    main()
