@@ -3,13 +3,13 @@
 python -m benchmarks.curves RUN.json [RUN.json ...] --out docs/sequential.svg      (needs the extra `figures`)
 """
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+
+from benchmarks.figures import figure_arguments
 
 PANELS = (
     ("early", "EA", "first 50 facts: target is argmax"),
@@ -22,7 +22,7 @@ COLOURS = {"memit": "#0072b2", "alphaedit": "#d55e00"}
 
 def main() -> None:
     """Read the runs, draw five panels, write the file."""
-    arguments = _arguments()
+    arguments = figure_arguments(__doc__)
     mpl.rcParams.update({"font.size": 8, "svg.hashsalt": "palimpsest", "axes.spines.top": False})
     runs = [json.loads(path.read_text(encoding="utf-8").splitlines()[-1]) for path in arguments.runs]
     figure, axes = plt.subplots(1, len(PANELS) + 1, figsize=(14, 2.8), layout="constrained")
@@ -42,13 +42,6 @@ def _line(axis: Any, run: dict[str, Any], x: list[float], y: list[float]) -> Non
     style = "-" if run["batch"] > 1 else "--"
     label = f"{run['method']}, {run['batch']} at once"
     axis.plot(x, y, style, color=COLOURS.get(run["method"]), label=label, linewidth=1.2, marker=".", markersize=3)
-
-
-def _arguments() -> argparse.Namespace:
-    found = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    found.add_argument("runs", type=Path, nargs="+")
-    found.add_argument("--out", type=Path, required=True)
-    return found.parse_args()
 
 
 if __name__ == "__main__":

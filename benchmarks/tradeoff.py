@@ -3,12 +3,12 @@
 python -m benchmarks.tradeoff RUN.json [RUN.json ...] --out docs/tradeoff.svg      (needs the extra `figures`)
 """
 
-import argparse
 import json
-from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
+
+from benchmarks.figures import figure_arguments
 
 MOST_LOST = 0.05
 """Of NS, that an edit may cost."""
@@ -16,7 +16,7 @@ MOST_LOST = 0.05
 
 def main() -> None:
     """Read the runs, draw one point each, write the file."""
-    arguments = _arguments()
+    arguments = figure_arguments(__doc__)
     mpl.rcParams.update({"font.size": 8, "svg.hashsalt": "palimpsest", "axes.spines.top": False})
     figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
     for number, path in enumerate(arguments.runs):
@@ -41,13 +41,6 @@ def main() -> None:
     )
     axis.legend(frameon=False)
     figure.savefig(arguments.out, metadata={"Date": None})
-
-
-def _arguments() -> argparse.Namespace:
-    found = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    found.add_argument("runs", type=Path, nargs="+")
-    found.add_argument("--out", type=Path, required=True)
-    return found.parse_args()
 
 
 if __name__ == "__main__":

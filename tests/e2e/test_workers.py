@@ -1,21 +1,17 @@
-"""Workers as processes: none, one, two; leading, following; killed, frozen, stopped; and what a client sees of it."""
+"""Workers as processes, one at a time: none, one, the next; stopped, failing; and what a client sees of it."""
 
 import signal
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from service.contracts.edits import EditStatus
-from service.contracts.generate import Comparison, GenerateRequest
-from service.contracts.model import WorkerState
 from service.contracts.revisions import RevisionKind
 from service.errors import ProblemError
 from tests.conftest import _free_port
-from tests.e2e.kit import FACT, SLOW, Place, Worker, open_place, until
+from tests.e2e.kit import SLOW, Place, open_place, until
 from worker.errors import DeviceError
 
 
@@ -23,35 +19,6 @@ from worker.errors import DeviceError
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     with open_place(tmp_path_factory.mktemp("workers"), _free_port) as opened:
         yield opened
-
-
-def _pair(place: Place) -> tuple[Worker, Worker]:
-    """A leader and a follower, both ready."""
-    leader = place.hire()
-    others = [worker for worker in place.running if worker is not leader]
-    follower = others[0] if others else place.start_worker()
-    follower.until_it_says("following")
-    until(lambda: follower.pid in _lags(place), place.says)
-    return leader, follower
-
-
-def _lags(place: Place) -> dict[int, int | None]:
-    """Of each ready worker, by its process, how far it is behind the head."""
-    try:
-        return {worker.pid: worker.lag for worker in place.client.ready().workers if worker.state is WorkerState.READY}
-    except ProblemError:
-        return {}
-
-
-def _held_by(place: Place, worker: str) -> int:
-    """Requests that a worker has been given and not answered."""
-    pending: dict[str, Any] = place.redis.xpending(place.keys.lane, "workers")
-    return {one["name"]: int(one["pending"]) for one in pending["consumers"]}.get(worker, 0)
-
-
-def _compare(place: Place, **fields: object) -> Comparison:
-    request = GenerateRequest.model_validate({"prompt": [FACT["prompt"]], "max_new_tokens": 8, **fields})
-    return place.client.generate(request).results[0]
 
 
 def test_without_a_worker_edits_wait_and_readers_are_told(place: Place) -> None:
@@ -88,142 +55,33 @@ def test_the_main_job(place: Place) -> None:
     assert outcome is not None
     assert outcome.metrics is not None
     assert outcome.metrics.after.rewrite.target_new.probability > outcome.metrics.before.rewrite.target_new.probability
-    compared = _compare(place)
+    compared = place.compare()
     assert (compared.before.revision, compared.after.revision) == (0, revision)
     (shown,) = outcome.generations
     assert shown.before.startswith(compared.before.text)
     assert shown.after.startswith(compared.after.text)
     assert compared.before.tokens != compared.after.tokens
-    assert _compare(place, after=f"r{revision}").after == compared.after
-    assert _compare(place, before=f"r{base.revision}").before.tokens == compared.before.tokens
+    assert place.compare(after=f"r{revision}").after == compared.after
+    assert place.compare(before=f"r{base.revision}").before.tokens == compared.before.tokens
     back = place.client.rollback(0)
     assert (back.kind, back.active) == (RevisionKind.ROLLBACK, ())
     checksums = place.checksums()
     assert checksums[revision] != checksums[0] == back.checksum == place.client.model().checksum
-    assert _compare(place).after.tokens == compared.before.tokens
-    assert _compare(place, after=f"r{revision}").after.tokens == compared.after.tokens
+    assert place.compare().after.tokens == compared.before.tokens
+    assert place.compare(after=f"r{revision}").after.tokens == compared.after.tokens
     assert place.client.edit(states[-1].id).status is EditStatus.REVERTED
 
 
 def test_readers_are_answered_while_an_edit_runs(place: Place) -> None:
     place.hire()
-    expected = _compare(place)
+    expected = place.compare()
     edit = place.submit(hparams=SLOW)
     place.at_value_step(edit.id)
     for _ in range(20):
-        assert _compare(place) == expected
+        assert place.compare() == expected
     assert place.client.edit(edit.id).status is EditStatus.RUNNING
     place.client.cancel(edit.id)
     assert place.ended(edit.id).status is EditStatus.CANCELLED
-
-
-def test_two_workers_share_the_readers_and_both_serve_the_head(place: Place) -> None:
-    leader, follower = _pair(place)
-    edit = place.ended(place.submit().id)
-    assert edit.status is EditStatus.APPLIED, edit
-    after = _compare(place).after.tokens
-    back = place.client.rollback(0)
-    until(lambda: _lags(place) == {leader.pid: 0, follower.pid: 0}, place.says)
-    ready = place.client.ready()
-    assert (ready.revision, ready.worker.pid, ready.worker.leader) == (back.revision, leader.pid, True)
-    assert [one.leader for one in place.client.model().workers] == [True, False]
-
-    def both_have_answered() -> bool:
-        request = {"before": f"r{edit.revision}", "after": "head"}
-        with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(lambda _: _compare(place, **request), range(16)))
-        assert {answer.before.tokens for answer in answers} == {after}
-        assert {answer.after.revision for answer in answers} == {back.revision}
-        # since when a worker has been given nothing; -1 until it is given something
-        given = {one["name"]: one["inactive"] for one in place.redis.xinfo_consumers(place.keys.lane, "workers")}
-        return all(given[worker.worker] >= 0 for worker in place.client.ready().workers)
-
-    until(both_have_answered, place.says)
-
-
-def test_whoever_asks_for_a_revision_waits_for_it(place: Place) -> None:
-    """Read your writes: an edit is asked for, and what it changes, with no look at the edit between the two."""
-    _pair(place)
-    head = len(place.checksums())
-    edit = place.submit()
-    with pytest.raises(ProblemError, match=f"min_revision: r{head + 9} is not there yet") as raised:
-        _compare(place, min_revision=head + 9)
-    assert raised.value.problem.status == 503
-
-    def answered() -> Comparison | None:
-        try:
-            return _compare(place, min_revision=head)
-        except ProblemError as error:
-            if error.problem.type.endswith("revision-not-reached"):
-                return None
-            raise
-
-    compared: Comparison = until(answered, place.says)
-    assert place.client.edit(edit.id).revision == compared.after.revision == head
-
-
-def test_a_follower_takes_over_from_a_killed_leader_in_mid_edit(place: Place) -> None:
-    leader, follower = _pair(place)
-    before = place.checksums()
-    edit = place.submit(hparams=SLOW)
-    place.at_value_step(edit.id)
-    assert place.ready_pid() == leader.pid
-    leader.kill()
-    place.until_ready(follower)
-    ended = place.ended(edit.id)
-    assert (ended.status, ended.attempts, ended.revision) == (EditStatus.APPLIED, 2, len(before))
-    assert place.checksums()[:-1] == before
-    assert place.client.model().checksum == place.checksums()[-1]
-
-
-def test_a_move_waits_for_the_next_leader(place: Place) -> None:
-    leader, follower = _pair(place)
-    before = place.checksums()
-    leader.kill()
-    back = place.client.rollback(0)
-    assert back.revision == len(before)
-    assert place.checksums() == [*before, back.checksum]
-    place.until_ready(follower)
-    assert place.client.ready().worker.leader
-
-
-def test_what_a_killed_worker_was_asked_another_answers(place: Place) -> None:
-    """A frozen worker is still given requests: they are not lost with it."""
-    leader, follower = _pair(place)
-    expected = _compare(place).after.tokens
-    frozen = next(worker.worker for worker in place.client.ready().workers if worker.pid == follower.pid)
-    follower.signal(signal.SIGSTOP)
-    with ThreadPoolExecutor(16) as pool:
-        answers = []
-        while not _held_by(place, frozen):
-            answers += [pool.submit(_compare, place) for _ in range(16)]
-            time.sleep(0.1)
-        follower.kill()
-        assert [answer.result().after.tokens for answer in answers] == [expected] * len(answers)
-    assert place.ready_pid() == leader.pid
-    assert _held_by(place, frozen) == 0
-
-
-def test_a_frozen_worker_finds_that_it_has_lost_its_model(place: Place) -> None:
-    """It wakes in the middle of an edit that is another's now, and touches nothing."""
-    frozen = place.hire()
-    before = place.checksums()
-    edit = place.submit(hparams=SLOW)
-    place.at_value_step(edit.id)
-    frozen.signal(signal.SIGSTOP)
-    try:
-        place.until_ready(place.start_worker())
-        until(lambda: place.client.edit(edit.id).attempts == 2, place.says)
-        place.at_value_step(edit.id)
-    finally:
-        frozen.signal(signal.SIGCONT)
-    assert frozen.ended() == 6, frozen.said
-    assert "another" in frozen.said
-    ended = place.ended(edit.id)
-    assert (ended.status, ended.attempts, ended.revision) == (EditStatus.APPLIED, 2, len(before))
-    assert place.checksums()[:-1] == before
-    assert place.client.model().checksum == place.checksums()[-1]
-    assert place.ready_pid()
 
 
 def test_a_stopped_worker_hands_its_edit_to_the_next_one(place: Place) -> None:

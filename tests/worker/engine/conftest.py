@@ -1,6 +1,6 @@
 """An engine and an editor on a real Redis."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -33,3 +33,11 @@ def open_desk(redis: Redis, keys: Keys, tmp_path: Path) -> Callable[..., Desk]:
 def desk(open_desk: Callable[..., Desk]) -> Desk:
     """A desk with a tiny llama, to which nothing has happened."""
     return open_desk()
+
+
+@pytest.fixture
+def _threads() -> Iterator[None]:
+    """Lets a test change the number of threads."""
+    known = torch.get_num_threads()
+    yield
+    torch.set_num_threads(known)

@@ -1,7 +1,5 @@
 """A state is the base plus deltas, the same to the last bit however a machine sums; a view of it is not touched."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -13,13 +11,6 @@ from worker.engine.resident import Resident
 from worker.engine.state import State
 from worker.models.loaded import LoadedModel
 from worker.models.view import Weights
-
-
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    known = torch.get_num_threads()
-    yield
-    torch.set_num_threads(known)
 
 
 @pytest.mark.usefixtures("_threads")

@@ -1,6 +1,6 @@
 """A sum of changes is exact: any order, any grouping and any number of threads give the same bits."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import pytest
@@ -98,13 +98,6 @@ def test_what_rounding_costs_is_below_what_the_weights_can_show(base: Tensor, ch
             exact += change.change.double()
             allowed += 2.0**-40 * found.unit
     assert float((found.total() - exact).abs().max()) <= allowed + 1e-15 * float(exact.abs().max())
-
-
-@pytest.fixture
-def _threads() -> Iterator[None]:
-    known = torch.get_num_threads()
-    yield
-    torch.set_num_threads(known)
 
 
 @pytest.mark.usefixtures("_threads")

@@ -1,5 +1,6 @@
 """A stand whose ledger and blobs the tools can work on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,22 @@ def rewritten(stand: Stand, entries: Any) -> None:
     stand.redis.delete(stand.keys.ledger)
     for number, entry in enumerate(entries):
         stand.redis.xadd(stand.keys.ledger, {"entry": entry.model_dump_json()}, id=f"{number}-1")
+
+
+def flip(path: Path) -> None:
+    """Change one bit."""
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def truncate(path: Path) -> None:
+    """Cut the end off."""
+    path.write_bytes(path.read_bytes()[:-4])
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "flipped": (flip, "is damaged: its checksum differs"),
+    "truncated": (truncate, "is damaged: its checksum differs"),
+    "missing": (Path.unlink, "is missing from"),
+}
+"""How a blob is damaged, and what is said of it."""
