@@ -1,6 +1,7 @@
 """Tiny random models of every family, with a tokenizer that splits words into several tokens."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -105,3 +106,11 @@ def tiny_model(name: str, dtype: torch.dtype = torch.float32) -> LoadedModel:
                 parameter.normal_(0, 0.05)
     model.eval().requires_grad_(requires_grad=False)
     return LoadedModel(name=f"tiny-{name}", model=model, tokenizer=tokenizer, family=family)
+
+
+def save_tiny_model(folder: Path, name: str = "llama", dtype: torch.dtype = torch.float32) -> Path:
+    """Save a tiny model as people publish theirs; returns the folder."""
+    loaded = tiny_model(name, dtype)
+    loaded.model.save_pretrained(folder)
+    loaded.tokenizer.save_pretrained(folder)
+    return folder

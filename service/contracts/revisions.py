@@ -79,5 +79,6 @@ class Reverted(Contract):
     ]
     notice: str
     rescore: Annotated[
-        EvaluationRequest, Field(description="the body of `POST /evaluations` that scores the edits still in force")
+        EvaluationRequest | None,
+        Field(description="the body of `POST /evaluations` that scores the edits still in force; null if none is"),
     ]

@@ -105,7 +105,7 @@ async def revert_edit(edit: Existing, request: Request, response: Response, serv
         revision=revision,
         computed_with_it=others,
         notice=_notice(len(others)),
-        rescore=EvaluationRequest(revision=revision.revision),
+        rescore=EvaluationRequest(revision=revision.revision) if revision.active_count else None,
     )
 
 

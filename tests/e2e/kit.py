@@ -20,7 +20,7 @@ from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
 from service.contracts.generate import Comparison, GenerateRequest
 from service.errors import ProblemError
 from service.keys import Keys
-from tests.families import LAYERS, tiny_model, tiny_tokenizer
+from tests.families import LAYERS, save_tiny_model, tiny_tokenizer
 
 SECONDS = 60.0
 LEASE_SECONDS = 2.0
@@ -105,9 +105,7 @@ class Place:
         self.http = httpx.Client(base_url=self.client.base_url, timeout=70)
         self._api_port = api_port
         self._workers: list[Worker] = []
-        loaded = tiny_model("llama")
-        loaded.model.save_pretrained(root / MODEL)
-        loaded.tokenizer.save_pretrained(root / MODEL)
+        save_tiny_model(root / MODEL)
         numbers = {"model_type": "llama", "num_hidden_layers": LAYERS, "hidden_size": 32}
         for method, values in (("rome", HPARAMS), ("memit", MEMIT)):
             folder = root / "hparams" / method

@@ -9,15 +9,13 @@ import pytest
 
 from tests.conftest import _free_port
 from tests.e2e.test_life import SLOW, Stack
-from tests.families import tiny_model
+from tests.families import save_tiny_model
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     root = tmp_path_factory.mktemp("crew")
-    loaded = tiny_model("llama")
-    loaded.model.save_pretrained(root / "tiny-llama")
-    loaded.tokenizer.save_pretrained(root / "tiny-llama")
+    save_tiny_model(root / "tiny-llama")
     running = Stack(root / "tiny-llama", root / "data", _free_port(), "--workers", "2")
     running.start()
     yield running

@@ -57,6 +57,7 @@ def test_what_is_left_after_a_revert_is_scored_again(place: Place) -> None:
     assert found.result.drift == first.outcome.drift
     before = place.checksums()
     reverted = place.client.revert(first.id)
+    assert reverted.rescore is not None
     left = ended(place, place.client.evaluate(reverted.rescore).id)
     assert left.result is not None
     assert [(fact.edit, fact.prompt) for fact in left.result.facts] == [(second.id, OTHER["prompt"])]

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.families import LAYERS, tiny_model
+from tests.families import LAYERS, save_tiny_model
 
 START_SECONDS = 60.0
 FACT = {"prompt": "Yes, Lionel Messi plays", "subject": "Lionel Messi", "target_new": "basketball"}
@@ -95,9 +95,7 @@ class Stack:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     root = tmp_path_factory.mktemp("life")
-    loaded = tiny_model("llama")
-    loaded.model.save_pretrained(root / "tiny-llama")
-    loaded.tokenizer.save_pretrained(root / "tiny-llama")
+    save_tiny_model(root / "tiny-llama")
     port = 20_000 + os.getpid() % 20_000
     running = Stack(root / "tiny-llama", root / "data", port)
     running.start()

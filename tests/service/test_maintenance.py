@@ -17,7 +17,7 @@ from service.claims import DataDirectory
 from service.embedded import EmbeddedRedis
 from service.keys import Keys
 from tests.e2e.kit import until
-from tests.families import tiny_model
+from tests.families import save_tiny_model, tiny_model
 from tests.worker.engine.kit import Stand, live_checksum
 from tests.worker.tools.kit import varied
 
@@ -30,9 +30,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model's folder."""
     folder = tmp_path_factory.mktemp("models") / MODEL
-    loaded = tiny_model("llama")
-    loaded.model.save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
+    save_tiny_model(folder)
     return folder
 
 

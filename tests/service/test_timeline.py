@@ -77,4 +77,7 @@ def test_revert_and_reapply(ask: Run, worker: StandIn, http: httpx.Client) -> No
     answer = Reverted.model_validate_json(output)
     assert (answer.revision.active, answer.computed_with_it) == ((first.id,), ())
     assert answer.notice == "No edit in force was computed while this one was."
+    assert answer.rescore is not None
     assert answer.rescore.revision == answer.revision.revision
+    _, output, _ = ask("revert", first.id, "--json")
+    assert Reverted.model_validate_json(output).rescore is None, "nothing is left to score"

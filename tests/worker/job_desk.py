@@ -8,11 +8,12 @@ from redis import Redis
 
 from service.contracts.edits import EditRequest, Fact
 from service.contracts.evaluations import EvaluationRequest
-from service.contracts.model import MethodCard, ModelCard
+from service.contracts.model import MethodCard
 from service.edits import Edits
 from service.evaluations import Evaluations
 from service.jobs import Jobs
 from service.keys import Keys
+from tests.service.stand_in import model_card
 from worker.editing.progress import Step
 from worker.engine.model_thread import ModelThread
 from worker.job import Job
@@ -22,21 +23,7 @@ FACT = Fact(prompt="Rome is in", subject="Rome", target_new="Spain")
 REQUEST = EditRequest(**FACT.model_dump(), hparams={})
 SCORE = EvaluationRequest(facts=(FACT,))
 METHOD = MethodCard(name="rome", title="", source="", hparams_schema={}, defaults={})
-CARD = ModelCard(
-    name="test-model",
-    family="llama",
-    dtype="float32",
-    device="cpu",
-    parameters=1,
-    layers=1,
-    hidden_size=1,
-    context_length=100,
-    editable="{}",
-    checksum="",
-    tokenizer="",
-    methods=(METHOD,),
-    template_tokens=0,
-)
+CARD = model_card(methods=(METHOD,), context_length=100, template_tokens=0)
 
 
 class Desk:

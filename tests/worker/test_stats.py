@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.driving import finish, finish_noting
-from tests.families import LAYERS, tiny_model
+from tests.families import LAYERS, save_tiny_model
 from worker import stats
 from worker.editing.hparams import CovarianceHparams
 from worker.engine.resident import Resident
@@ -28,9 +28,7 @@ Main = Callable[..., tuple[int, str, str]]
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model's folder."""
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
-    loaded = tiny_model("llama")
-    loaded.model.save_pretrained(folder)
-    loaded.tokenizer.save_pretrained(folder)
+    save_tiny_model(folder)
     return folder
 
 

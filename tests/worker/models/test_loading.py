@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.families import CONFIGS, tiny_model
+from tests.families import CONFIGS, save_tiny_model, tiny_model
 from tests.worker.engine.kit import bits, live_checksum, same_bits
 from worker.engine.generation import Wanted, decode
 from worker.engine.resident import Resident
@@ -26,9 +26,7 @@ def save(tmp_path: Path) -> Save:
 
     def saved(family: str = "llama", dtype: torch.dtype = torch.float32) -> Path:
         folder = tmp_path / f"my-{family}"
-        loaded = tiny_model(family, dtype)
-        loaded.model.save_pretrained(folder)
-        loaded.tokenizer.save_pretrained(folder)
+        save_tiny_model(folder, family, dtype)
         return folder
 
     return saved
