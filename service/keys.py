@@ -97,9 +97,14 @@ class Keys:
         """Stream of requests to move the head, which the leader alone reads."""
         return f"moves:{self.model}"
 
-    def answer(self, request_id: str) -> str:
-        """List that takes the answer to one request."""
-        return self._key("answer", request_id)
+    def answers(self, asker: str) -> str:
+        """Stream that takes the workers' answers to one API process; it expires."""
+        return self._key("answers", asker)
+
+    @property
+    def gone(self) -> str:
+        """Channel on which requests are named that nobody waits for any longer."""
+        return self._key("gone")
 
     @property
     def queue(self) -> str:
