@@ -5,25 +5,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from statistics import fmean, harmonic_mean
 
-import torch
-from torch import Tensor
-
 from service.contracts.edits import Fact
 from service.contracts.scores import FactScores, FactSide, Metrics, PromptScore, Side, Summaries, Summary, TargetScore
 from worker.editing.progress import Step, Steps
-from worker.models.batch import align, read_positions
 from worker.models.loaded import LoadedModel
-from worker.models.memory import MOST_TOKENS, logit_pieces
+from worker.models.memory import MOST_TOKENS
 from worker.models.positions import Row, next_token_row, target_row
-
-
-@dataclass(frozen=True)
-class _Read:
-    """What the model says at a row's reads: log-probability and rank of each target token, and the argmax tokens."""
-
-    logprobs: Tensor
-    ranks: Tensor
-    argmax: Tensor
+from worker.models.reads import Read, read_rows
 
 
 @dataclass(frozen=True)
@@ -49,12 +37,12 @@ def measure(
     """
     rows: list[Row] = []
     groups = [_groups(loaded, rows, fact) for fact in facts]
-    before: dict[int, _Read] = {}
-    after: dict[int, _Read] = {}
+    before: dict[int, Read] = {}
+    after: dict[int, Read] = {}
     for chunk in _chunks(loaded, _merged(rows)):
         run = [merged.row for merged in chunk]
         with sides_view(len(run)):
-            reads = _read(loaded, [*run, *run])
+            reads = read_rows(loaded, [*run, *run])
         for side, found in ((before, reads[: len(run)]), (after, reads[len(run) :])):
             side |= {index: part for merged, read in zip(chunk, found, strict=True) for index, part in merged.of(read)}
         yield Step("measure", len(before), len(rows))
@@ -105,12 +93,12 @@ class _Merged:
     row: Row
     members: tuple[tuple[int, int], ...]
 
-    def of(self, read: _Read) -> Iterator[tuple[int, _Read]]:
+    def of(self, read: Read) -> Iterator[tuple[int, Read]]:
         """What each member reads."""
         at = 0
         for index, reads in self.members:
             span = slice(at, at + reads)
-            yield index, _Read(read.logprobs[span], read.ranks[span], read.argmax[span])
+            yield index, Read(read.logprobs[span], read.ranks[span], read.argmax[span])
             at += reads
 
 
@@ -140,31 +128,7 @@ def _chunks(loaded: LoadedModel, rows: Sequence[_Merged]) -> Iterator[list[_Merg
     yield chunk
 
 
-@torch.no_grad()
-def _read(loaded: LoadedModel, rows: Sequence[Row]) -> list[_Read]:
-    batch = align(loaded, rows)
-    hidden = loaded.trunk(**batch.inputs(), use_cache=False).last_hidden_state
-    found = _judged(loaded, hidden[read_positions(rows, batch)], [token for row in rows for token in row.targets])
-    reads, at = [], 0
-    for row in rows:
-        span = slice(at, at + len(row.reads))
-        reads.append(_Read(found.logprobs[span], found.ranks[span], found.argmax[span]))
-        at = span.stop
-    return reads
-
-
-def _judged(loaded: LoadedModel, hidden: Tensor, targets: Sequence[int]) -> _Read:
-    """Log-probabilities, ranks and argmax tokens [M] of the trunk's output [M, h], piece by piece: logits are large."""
-    pieces = []
-    for piece in logit_pieces(loaded, len(hidden)):
-        logprobs = loaded.logits(hidden[piece]).log_softmax(-1)
-        wanted = torch.tensor(targets[piece], device=logprobs.device)[:, None]
-        of_target = logprobs.gather(1, wanted)
-        pieces.append((of_target[:, 0].cpu(), (logprobs > of_target).sum(-1).cpu() + 1, logprobs.argmax(-1).cpu()))
-    return _Read(*(torch.cat(parts) for parts in zip(*pieces, strict=True)))
-
-
-def _target_score(read: _Read) -> TargetScore:
+def _target_score(read: Read) -> TargetScore:
     return TargetScore(
         probability=float(read.logprobs.sum().exp()),
         nll=float(-read.logprobs.mean()),
@@ -173,12 +137,12 @@ def _target_score(read: _Read) -> TargetScore:
     )
 
 
-def _prompt_score(prompt: _Prompt, reads: Mapping[int, _Read]) -> PromptScore:
+def _prompt_score(prompt: _Prompt, reads: Mapping[int, Read]) -> PromptScore:
     true = None if prompt.true is None else _target_score(reads[prompt.true])
     return PromptScore(prompt=prompt.text, target_new=_target_score(reads[prompt.new]), target_true=true)
 
 
-def _side(groups: Groups, reads: Mapping[int, _Read], base: Mapping[int, _Read]) -> Side:
+def _side(groups: Groups, reads: Mapping[int, Read], base: Mapping[int, Read]) -> Side:
     (rewrite,), paraphrases, neighborhood = ([_prompt_score(p, reads) for p in group] for group in groups)
     same = [(reads[p.locality].argmax == base[p.locality].argmax).float().mean().item() for p in groups[2]]
     return Side(
