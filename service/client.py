@@ -1,9 +1,9 @@
 """A client of the HTTP API: synchronous, typed by the contracts, with every problem raised as ProblemError."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from service.contracts.edits import AnyEditRequest, Edit, EditPage
 from service.contracts.evaluations import Evaluation, EvaluationPage, EvaluationRequest
-from service.contracts.generate import GenerateAnswer, GenerateRequest
+from service.contracts.generate import GenerateAnswer, GeneratedPiece, GenerateRequest
 from service.contracts.health import Ready
 from service.contracts.jobs import has_ended
 from service.contracts.model import MethodList, ModelStatus
@@ -19,6 +19,7 @@ from service.contracts.problem import Problem
 from service.contracts.revisions import Reverted, Revision, RevisionPage, RollbackRequest
 from service.documents import Document
 from service.errors import ProblemError
+from service.events import Event, parse_events
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -28,13 +29,21 @@ REOPEN_SECONDS = 1.0
 REOPEN_ATTEMPTS = 30
 """How often in a row a broken event stream is opened again before its error is raised."""
 
+CONNECT_SECONDS = 5.0
+
+SPARE_SECONDS = 30.0
+"""How much longer than the server is given for a generation its answer is waited for."""
+
+STREAM = {"Accept": "text/event-stream"}
+
 
 class Client:
     """One server, by its base URL. Connection errors stay httpx.TransportError."""
 
     def __init__(self, base_url: str, timeout: float = 90.0) -> None:
         self.base_url = base_url.rstrip("/")
-        self._http = httpx.Client(base_url=self.base_url, timeout=httpx.Timeout(timeout, connect=5.0))
+        self._timeout = timeout
+        self._http = httpx.Client(base_url=self.base_url, timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS))
 
     def __enter__(self) -> Self:
         return self
@@ -92,8 +101,27 @@ class Client:
         return self._follow(Evaluation, _evaluation_path(evaluation_id))
 
     def generate(self, request: GenerateRequest) -> GenerateAnswer:
-        """POST /generate: before and after, side by side."""
-        return self._ask(GenerateAnswer, "POST", "/generate", body=request)
+        """POST /generate: before and after, side by side. It is waited for as long as request.timeout at least."""
+        whole = request.model_copy(update={"stream": False})
+        return self._ask(GenerateAnswer, "POST", "/generate", body=whole, patience=request.timeout)
+
+    def stream(self, request: GenerateRequest) -> Iterator[GeneratedPiece | GenerateAnswer]:
+        """POST /generate with stream=true: what each side says as it comes, and last the whole answer.
+
+        Whoever closes the iterator, or lets it go, closes the connection, and the server frees the rows.
+        """
+        body = _json(request.model_copy(update={"stream": True}))
+        with self._http.stream("POST", "/generate", json=body, headers=STREAM) as answer:
+            for name, data in _events(answer):
+                match name:
+                    case "piece":
+                        yield _valid(GeneratedPiece, data, answer)
+                    case "done":
+                        yield _valid(GenerateAnswer, data, answer)
+                        return
+                    case "problem":
+                        raise ProblemError.of(_valid(Problem, data, answer))
+        raise ProblemError(502, "stream-broken", "The server ended the stream before the answer was whole. Try again.")
 
     def rollback(self, to: int) -> Revision:
         """POST /rollback: the new revision."""
@@ -136,14 +164,14 @@ class Client:
         body: BaseModel | None = None,
         params: dict[str, int] | None = None,
         headers: dict[str, str] | None = None,
+        patience: float | None = None,
     ) -> Model:
-        content = body.model_dump(mode="json", exclude_defaults=True) if body is not None else None
-        answer = self._http.request(method, path, json=content, params=params, headers=headers)
+        content = None if body is None else _json(body)
+        seconds = self._timeout if patience is None else max(self._timeout, patience + SPARE_SECONDS)
+        timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
+        answer = self._http.request(method, path, json=content, params=params, headers=headers, timeout=timeout)
         _raise_for_problem(answer)
-        try:
-            return kind.model_validate_json(answer.content)
-        except ValidationError:
-            raise _not_palimpsest(answer) from None
+        return _valid(kind, answer.content, answer)
 
     def _follow(self, kind: type[Document], path: str) -> Iterator[Document]:
         failures = 0
@@ -162,23 +190,27 @@ class Client:
             time.sleep(REOPEN_SECONDS)
 
     def _stream(self, kind: type[Document], path: str) -> Iterator[Document]:
-        with self._http.stream("GET", f"{path}/events", headers={"Accept": "text/event-stream"}) as answer:
-            if answer.is_error:
-                answer.read()
-            _raise_for_problem(answer)
-            for data in parse_events(answer.iter_lines()):
-                yield kind.model_validate_json(data)
+        with self._http.stream("GET", f"{path}/events", headers=STREAM) as answer:
+            for event in _events(answer):
+                yield kind.model_validate_json(event.data)
 
 
-def parse_events(lines: Iterable[str]) -> Iterator[str]:
-    """The data of each server-sent event; an event that the connection cut short is dropped."""
-    data: list[str] = []
-    for line in lines:
-        if not line and data:
-            yield "\n".join(data)
-            data = []
-        elif line.startswith("data:"):
-            data.append(line.removeprefix("data:").removeprefix(" "))
+def _events(answer: httpx.Response) -> Iterator[Event]:
+    if answer.is_error:
+        answer.read()
+    _raise_for_problem(answer)
+    return parse_events(answer.iter_text())
+
+
+def _json(body: BaseModel) -> dict[str, Any]:
+    return body.model_dump(mode="json", exclude_defaults=True)
+
+
+def _valid(kind: type[Model], content: str | bytes, answer: httpx.Response) -> Model:
+    try:
+        return kind.model_validate_json(content)
+    except ValidationError:
+        raise _not_palimpsest(answer) from None
 
 
 def _raise_for_problem(answer: httpx.Response) -> None:

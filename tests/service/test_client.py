@@ -7,10 +7,18 @@ import httpx
 import pytest
 
 from service import client as client_module
-from service.client import Client, parse_events
+from service.client import Client
 from service.contracts.edits import BatchRequest, EditRequest, EditStatus
 from service.contracts.evaluations import EvaluationRequest
-from service.contracts.generate import GenerateRequest
+from service.contracts.generate import (
+    Comparison,
+    Continuation,
+    FinishReason,
+    GenerateAnswer,
+    GeneratedPiece,
+    GenerateRequest,
+    Side,
+)
 from service.contracts.jobs import JobStatus
 from service.contracts.model import WorkerState
 from service.contracts.revisions import RevisionKind
@@ -18,6 +26,17 @@ from service.errors import ProblemError
 from tests.service.stand_in import EIFFEL, StandIn, batch_json
 
 REQUEST = EditRequest.model_validate(EIFFEL)
+
+PIECE = GeneratedPiece(
+    prompt=0,
+    alternative=0,
+    side=Side.BEFORE,
+    revision=0,
+    text="\u2028",
+    tokens=("\u2028",),
+    token_ids=(7,),
+    logprobs=(0,),
+)
 
 
 @pytest.fixture
@@ -149,15 +168,85 @@ def test_a_server_that_stays_away_ends_the_stream(monkeypatch: pytest.MonkeyPatc
         next(answering(*[away] * (client_module.REOPEN_ATTEMPTS + 1)).events("x"))
 
 
+class Stream(httpx.SyncByteStream):
+    """An answer's body that notes when it is closed."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from (self.text[at : at + 5].encode() for at in range(0, len(self.text), 5))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def streaming(text: str) -> tuple[Client, Stream]:
+    """A client whose only request is answered with events."""
+    stream = Stream(text)
+    return answering(lambda: httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=stream)), stream
+
+
+def done() -> GenerateAnswer:
+    """An answer of one prompt."""
+    side = Continuation(
+        revision=0,
+        text=PIECE.text,
+        tokens=PIECE.tokens,
+        token_ids=PIECE.token_ids,
+        logprobs=PIECE.logprobs,
+        finish_reason=FinishReason.LENGTH,
+        seconds=0.1,
+    )
+    result = Comparison(prompt="p", before=side, after=side, parts_at=None)
+    return GenerateAnswer(revision=0, model="m", seed=1, results=(result,), seconds=0.1)
+
+
+def test_a_stream_gives_the_pieces_and_last_the_answer() -> None:
+    piece = f"event: piece\ndata: {PIECE.model_dump_json()}\n\n"
+    last = f": alive\n\nevent: news\ndata: {{}}\n\nevent: done\ndata: {done().model_dump_json()}\n\n"
+    client, stream = streaming(piece + piece + last)
+    assert list(client.stream(GenerateRequest(prompt=("p",)))) == [PIECE, PIECE, done()]
+    assert stream.closed
+
+
+def test_a_problem_in_a_stream_is_raised() -> None:
+    problem = ProblemError(504, "no-answer", "It took too long.").problem
+    client, stream = streaming(f"event: problem\ndata: {problem.model_dump_json()}\n\n")
+    with pytest.raises(ProblemError) as raised:
+        list(client.stream(GenerateRequest(prompt=("p",))))
+    assert raised.value.problem == problem
+    assert stream.closed
+
+
+def test_who_leaves_a_stream_closes_the_connection() -> None:
+    client, stream = streaming(f"event: piece\ndata: {PIECE.model_dump_json()}\n\n" * 2)
+    said = client.stream(GenerateRequest(prompt=("p",)))
+    assert next(said) == PIECE
+    assert not stream.closed
+    del said
+    assert stream.closed
+
+
 @pytest.mark.parametrize(
-    ("text", "events"),
-    [
-        ("data: a\n\ndata: b\n\n", ["a", "b"]),
-        ("event: x\nid: 1\ndata:a\n\n", ["a"]),
-        ("data: a\ndata: b\n\n", ["a\nb"]),
-        (": ping\n\n\n\ndata: a\n\n", ["a"]),
-        ("data: a\n", []),
-    ],
+    ("text", "name"), [("event: piece\ndata: {}\n\n", "unexpected-answer"), (": alive\n\n", "stream-broken")]
 )
-def test_parse_events(text: str, events: list[str]) -> None:
-    assert list(parse_events(text.splitlines())) == events
+def test_a_stream_that_is_not_whole_is_a_problem(text: str, name: str) -> None:
+    with pytest.raises(ProblemError) as raised:
+        list(streaming(text)[0].stream(GenerateRequest(prompt=("p",))))
+    assert raised.value.problem.type.endswith(name)
+
+
+@pytest.mark.parametrize(("timeout", "read"), [(None, 90), (10, 90), (600, 630)])
+def test_a_long_generation_is_waited_for(timeout: float | None, read: float) -> None:
+    waited: list[float] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        waited.append(request.extensions["timeout"]["read"])
+        return httpx.Response(200, text=done().model_dump_json())
+
+    client = Client("http://test")
+    client._http = httpx.Client(base_url="http://test", transport=httpx.MockTransport(answer))
+    assert client.generate(GenerateRequest(prompt=("p",), timeout=timeout, stream=True)) == done()
+    assert waited == [read]
