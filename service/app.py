@@ -17,6 +17,7 @@ from redis.retry import Retry
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from service.answers import Answers
 from service.board import Board
 from service.dependencies import Services
 from service.edits import Edits
@@ -35,8 +36,8 @@ and before and after can be asked side by side at any time.
 Every answer carries `X-Request-Id`, and `X-Model-Revision`: the revision that it speaks of, or the head. Errors are
 problems (RFC 9457) with a stable `type` and a `detail` that says what to do."""
 
-MAX_WAITING = 1000
-"""Connections to Redis for requests that wait for a worker, or watch a job."""
+MAX_CONNECTIONS = 1000
+"""Connections to Redis for requests that are taken in, or watch a job."""
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -93,24 +94,32 @@ def _lifespan(settings: Settings, redis_url: str, stopping: threading.Event) -> 
             Redis.from_url(redis_url, retry=retry, **times) as raw_redis,
         ):
             async with AsyncRedis.from_url(
-                redis_url, decode_responses=True, retry=async_retry, max_connections=MAX_WAITING, **times
+                redis_url, decode_responses=True, retry=async_retry, max_connections=MAX_CONNECTIONS, **times
             ) as async_redis:
-                yield {"services": _services(settings, redis, raw_redis, async_redis, stopping)}
+                answers = Answers(async_redis, settings.keys)
+                async with answers.reading():
+                    yield {"services": _services(settings, redis, raw_redis, async_redis, answers, stopping)}
 
     return lifespan
 
 
 def _services(
-    settings: Settings, redis: Redis, raw_redis: Redis, async_redis: AsyncRedis, stopping: threading.Event
+    settings: Settings,
+    redis: Redis,
+    raw_redis: Redis,
+    async_redis: AsyncRedis,
+    answers: Answers,
+    stopping: threading.Event,
 ) -> Services:
     keys = settings.keys
     return Services(
+        settings=settings,
         keys=keys,
         edits=Edits(redis, keys),
         evaluations=Evaluations(redis, keys),
         ledger=Ledger(redis, keys),
         board=Board(redis, keys),
-        lane=Lane(async_redis, keys, settings.generate_timeout, stopping),
+        lane=Lane(async_redis, keys, answers, stopping, settings.generate_timeout, settings.max_waiting),
         ring=partial(ring, open_queue(raw_redis, keys)),
         async_redis=async_redis,
         stopping=stopping,

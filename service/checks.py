@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from service.contracts.edits import AnyEditRequest, BatchRequest, Fact
 from service.contracts.evaluations import EvaluationRequest
-from service.contracts.generate import GenerateRequest
+from service.contracts.lane import DecodeRequest
 from service.contracts.model import Ceilings, MethodCard, ModelCard
 from service.contracts.problem import FieldError
 from service.contracts.scores import Drift
@@ -71,12 +71,29 @@ def check_drift(drift: Drift | None, ceilings: Ceilings) -> None:
         )
 
 
-def check_generation(request: GenerateRequest, card: ModelCard, count_tokens: CountTokens) -> None:
-    """Raise a 422 problem if a prompt and its continuation do not fit into the model's context."""
-    for index, prompt in enumerate(request.prompt):
-        tokens = count_tokens(prompt) + request.max_new_tokens
+def check_generation(request: DecodeRequest, card: ModelCard, count_tokens: CountTokens) -> None:
+    """Raise a 422 problem if a prompt, with its continuation or with a target, does not fit into the model's context.
+
+    A conversation's tokens only the worker can count; it raises `too_long` itself.
+    """
+    if request.messages and not card.chat:
+        raise invalid("messages", f"{card.name} has no chat template; send a prompt", "no-chat-template")
+    least = least_new_tokens(request)
+    for index, prompt in enumerate(request.prompts):
+        asked = (count_tokens(f"{prompt} {target}") for target in request.targets)
+        tokens = max((count_tokens(prompt) + least, *asked))
         if tokens > card.context_length:
-            raise invalid(f"prompt[{index}]", _shorten(tokens, card), "too-long")
+            raise too_long(f"prompt[{index}]", tokens, card)
+
+
+def least_new_tokens(request: DecodeRequest) -> int:
+    """Tokens that a prompt must leave room for."""
+    return 1 if request.fill_context else request.sampling.max_new_tokens
+
+
+def too_long(field: str, tokens: int, card: ModelCard) -> ProblemError:
+    """422: so many tokens, with what is added to the field, do not fit into the model's context."""
+    return invalid(field, _shorten(tokens, card), "too-long")
 
 
 def nothing_active(where: str) -> ProblemError:
@@ -84,8 +101,8 @@ def nothing_active(where: str) -> ProblemError:
     return invalid("facts", f"no edit is in force at {where}, so give the facts to score", "nothing-active")
 
 
-def _check_length(too_long: Iterable[FieldError]) -> None:
-    errors = list(islice(too_long, MAX_ERRORS))
+def _check_length(found: Iterable[FieldError]) -> None:
+    errors = list(islice(found, MAX_ERRORS))
     if errors:
         raise ProblemError(422, "too-long", "; ".join(f"{e.field}: {e.detail}" for e in errors), errors=errors)
 

@@ -2,7 +2,8 @@
 
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,21 +12,22 @@ from pydantic import StringConstraints
 from redis.asyncio import Redis as AsyncRedis
 
 from service.board import Board
-from service.contracts.lane import LaneAnswer
 from service.contracts.revisions import Revision
 from service.edits import Edits
-from service.errors import ProblemError, not_found
+from service.errors import not_found
 from service.evaluations import Evaluations
 from service.keys import Keys
-from service.lane import Lane
+from service.lane import ClientGone, Lane
 from service.ledger import Ledger
 from service.middleware import REVISION
+from service.settings import Settings
 
 
 @dataclass(frozen=True)
 class Services:
     """What one running API works with; made when it starts."""
 
+    settings: Settings
     keys: Keys
     edits: Edits
     evaluations: Evaluations
@@ -41,16 +43,6 @@ class Services:
         redis: Any = self.async_redis
         last = await redis.xrevrange(self.keys.ledger, count=1)
         return int(last[0][0].split("-")[0]) if last else None
-
-    def moved(self, answer: LaneAnswer, response: Response) -> Revision:
-        """The revision that the worker has made; the response's headers tell it too."""
-        if answer.revision is None:
-            raise ProblemError(
-                502, "bad-answer", "The worker answered something else than a revision. Is it up to date?"
-            )
-        response.headers["Location"] = f"/revisions/{answer.revision.revision}"
-        response.headers[REVISION] = str(answer.revision.revision)
-        return answer.revision
 
     def is_active(self) -> Callable[[str], bool]:
         """Says whether an edit is in force at the head; asked only after the edit's document was read.
@@ -73,6 +65,26 @@ async def _services(request: Request) -> Services:
     return services
 
 
+async def _client_gone(request: Request) -> ClientGone:
+    async def wait() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    return wait
+
+
+async def _until_answered() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+def tell_moved(revision: Revision, response: Response) -> Revision:
+    """The revision that a worker has made; the response's headers tell it too."""
+    response.headers["Location"] = f"/revisions/{revision.revision}"
+    response.headers[REVISION] = str(revision.revision)
+    return revision
+
+
 _Id = Annotated[str, Path(description="16 hexadecimal digits", max_length=1000)]
 
 
@@ -92,6 +104,12 @@ def _possible(noun: str, job_id: str) -> str:
 
 WithServices = Annotated[Services, Depends(_services)]
 """The running service."""
+
+WithClientGone = Annotated[ClientGone, Depends(_client_gone)]
+"""Waits until the client has gone away."""
+
+UntilAnswered = Annotated[AsyncExitStack, Depends(_until_answered)]
+"""What is entered here is left when the answer has been sent, or cannot be."""
 
 EditId = Annotated[str, Depends(_edit_id)]
 """The id of an edit that may exist; anything else is a 404 problem."""

@@ -1,55 +1,99 @@
-"""Asks a worker through a stream, and waits for its answer."""
+"""Asks the workers through a stream, and waits for their answers."""
 
+import asyncio
+import logging
 import secrets
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis.asyncio import Redis
-from starlette.requests import ClientDisconnect
+from redis.exceptions import RedisError
 
-from service.contracts.generate import GenerateRequest
-from service.contracts.lane import LaneAnswer, LaneRequest
-from service.contracts.revisions import ActivationRequest, RollbackRequest
+from service.answers import Answers, Mailbox
+from service.contracts.generate import Priority
+from service.contracts.lane import Decoded, DecodeRequest, LaneRequest
+from service.contracts.revisions import ActivationRequest, Revision, RollbackRequest
 from service.errors import ProblemError, no_worker, revision_not_reached
+from service.exchange import Exchange, bad_answer
 from service.keys import Keys
-
-LOOK_UP_SECONDS = 1.0
-"""How often a waiting request looks whether a worker and the client are still there."""
-
 
 REACHED_SECONDS = 3.0
 """How long a revision that is not there yet is waited for."""
 
+# KEYS: stream; ARGV: how many may wait, request. The entry's id; or, a number, how many wait already.
+_ADMIT = """
+local waiting = redis.call('XLEN', KEYS[1])
+if waiting >= tonumber(ARGV[1]) then return waiting end
+return redis.call('XADD', KEYS[1], '*', 'request', ARGV[2])
+"""
+
+ClientGone = Callable[[], Awaitable[object]]
+"""Returns when the client has gone away."""
+
+_log = logging.getLogger(__name__)
+
 
 class Lane:
-    """The short way to the workers: requests that one answers between two steps of an edit."""
+    """The short way to the workers: requests that one answers between two steps of an edit.
 
-    def __init__(self, redis: Redis, keys: Keys, timeout: float, stopping: threading.Event) -> None:
+    timeout: seconds that an answer is waited for, at most and by default.
+    max_waiting: generations that wait or are being answered, over all processes that ask.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: Keys,
+        answers: Answers,
+        stopping: threading.Event,
+        timeout: float,
+        max_waiting: int,
+    ) -> None:
         self._redis: Any = redis
         self._keys = keys
-        self._timeout = timeout
+        self._answers = answers
         self._stopping = stopping
+        self._timeout = timeout
+        self._max_waiting = max_waiting
+        self._admit: Any = redis.register_script(_ADMIT)
+        self._releases: set[asyncio.Task[None]] = set()
 
-    async def ask(
-        self, body: GenerateRequest | RollbackRequest | ActivationRequest, client_gone: Callable[[], Awaitable[bool]]
-    ) -> LaneAnswer:
-        """The worker's answer; its problem, no worker (503) and no answer in time (504) are raised.
+    async def ask(self, move: RollbackRequest | ActivationRequest, client_gone: ClientGone) -> Revision:
+        """Move the head. The leader answers, or the next one if there is none.
 
-        Any worker generates; a move of the head waits for the leader, and for the next one if there is none.
+        Raises the worker's problem, no worker (503), no answer in time (504), and ClientDisconnect.
         """
-        request = LaneRequest(id=secrets.token_hex(8), body=body, deadline=time.time() + self._timeout)
-        stream = self._keys.lane if isinstance(body, GenerateRequest) else self._keys.moves
-        entry = await self._redis.xadd(stream, {"request": request.model_dump_json()})
-        try:
-            answer = await self._wait(request, client_gone)
-        finally:
-            # Whoever has not read it yet need not: nobody waits any longer.
-            await self._redis.xdel(stream, entry)
-        if answer.problem is not None:
-            raise ProblemError.of(answer.problem)
-        return answer
+        async with self._asked(move, None, client_gone) as exchange:
+            revision = (await exchange.next()).revision
+        if revision is None:
+            raise bad_answer("a revision")
+        return revision
+
+    async def decode(self, body: DecodeRequest, timeout: float | None, client_gone: ClientGone) -> Decoded:
+        """The whole answer of any worker.
+
+        Raises what `ask` does; and a 503 problem if too many wait already.
+        """
+        async with self._asked(body, timeout, client_gone) as exchange:
+            decoded = (await exchange.next()).decoded
+        if decoded is None:
+            raise bad_answer("texts")
+        return decoded
+
+    @asynccontextmanager
+    async def stream(
+        self, body: DecodeRequest, timeout: float | None, client_gone: ClientGone
+    ) -> AsyncIterator[Exchange]:
+        """Any worker's answer as it is made; entered once a worker has accepted the request, `body.stream` being set.
+
+        Raises what `decode` does: on entering, and later from the iteration. Whoever leaves early frees the rows.
+        """
+        async with self._asked(body, timeout, client_gone) as exchange:
+            await exchange.begin()
+            yield exchange
 
     async def until_reached(self, revision: int) -> None:
         """Wait a little until the ledger has this revision; a 503 problem if it does not get there."""
@@ -62,26 +106,63 @@ class Lane:
             head = f"the head is r{last[0][0].split('-')[0]}" if last else "there is no revision yet"
             raise revision_not_reached(f"min_revision: r{revision} is not there yet, {head}. Try again.")
 
-    async def _wait(self, request: LaneRequest, client_gone: Callable[[], Awaitable[bool]]) -> LaneAnswer:
-        while (left := request.deadline - time.time()) > 0:
-            # Zero would mean to wait for ever.
-            seconds = max(0.01, min(LOOK_UP_SECONDS, left))
-            popped = await self._redis.blpop([self._keys.answer(request.id)], timeout=seconds)
-            if popped is not None:
-                return LaneAnswer.model_validate_json(popped[1])
-            if not await self._anybody():
-                raise no_worker(self._keys.model, "it went away before it answered. Try again.")
-            if await client_gone():
-                raise ClientDisconnect
-            if self._stopping.is_set():
-                raise ProblemError(503, "stopping", "The service is stopping. Try again soon.", retry_after=5)
-        raise ProblemError(
-            504,
-            "no-answer",
-            f"The worker did not answer within {self._timeout:g} s. Ask for less, or try again; "
-            "GET /revisions shows whether the head was moved.",
+    @asynccontextmanager
+    async def _asked(
+        self, body: DecodeRequest | RollbackRequest | ActivationRequest, timeout: float | None, client_gone: ClientGone
+    ) -> AsyncIterator[Exchange]:
+        seconds = min(timeout or self._timeout, self._timeout)
+        request = LaneRequest(
+            id=secrets.token_hex(8), body=body, deadline=time.time() + seconds, answers=self._answers.stream
         )
+        with self._answers.to(request.id) as mailbox:
+            stream, entry = await self._send(request)
+            exchange = Exchange(request, mailbox, self._still_there, self._stopping)
+            watcher = asyncio.create_task(_watch(client_gone, mailbox))
+            try:
+                yield exchange
+            finally:
+                watcher.cancel()
+                await self._release(exchange, stream, entry)
 
-    async def _anybody(self) -> bool:
+    async def _send(self, request: LaneRequest) -> tuple[str, str]:
+        body, text = request.body, request.model_dump_json()
+        if not isinstance(body, DecodeRequest):
+            return self._keys.moves, await self._redis.xadd(self._keys.moves, {"request": text})
+        # Benchmarks leave half of the line to people.
+        most = self._max_waiting if body.priority is Priority.INTERACTIVE else max(1, self._max_waiting // 2)
+        entry: str | int = await self._admit(keys=[self._keys.lane], args=[most, text])
+        if isinstance(entry, int):
+            raise ProblemError(
+                503,
+                "queue-full",
+                f"{entry} generations wait already, and at most {most} of {body.priority} priority may. Try again.",
+                retry_after=2,
+            )
+        return self._keys.lane, entry
+
+    async def _release(self, exchange: Exchange, stream: str, entry: str) -> None:
+        """Done even if the caller is cancelled: rows that nobody waits for are not to be decoded any further."""
+        task = asyncio.create_task(self._forget(exchange, stream, entry))
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
+        await asyncio.shield(task)
+
+    async def _forget(self, exchange: Exchange, stream: str, entry: str) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.xdel(stream, entry)
+        if not exchange.ended:
+            pipeline.publish(self._keys.gone, exchange.id)
+        try:
+            await pipeline.execute()
+        except RedisError as error:
+            _log.warning("could not take back request %s: %s", exchange.id, error)
+
+    async def _still_there(self) -> None:
         names = await self._redis.zrange(self._keys.workers, 0, -1)
-        return bool(names) and bool(await self._redis.exists(*map(self._keys.worker, names)))
+        if not names or not await self._redis.exists(*map(self._keys.worker, names)):
+            raise no_worker(self._keys.model, "it went away before it answered. Try again.")
+
+
+async def _watch(client_gone: ClientGone, mailbox: Mailbox) -> None:
+    await client_gone()
+    mailbox.put_nowait(None)

@@ -22,7 +22,16 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
         description="a Redis of your own; without it, `up` starts an embedded one",
     )
-    generate_timeout: float = Field(60.0, gt=0, description="seconds that a client waits for a generation")
+    generate_timeout: float = Field(
+        60.0, gt=0, description="seconds that a client waits for a generation, at most and by default"
+    )
+    max_waiting: int = Field(
+        256,
+        ge=1,
+        description="generations that wait or are being answered, over all API processes",
+    )
+    max_rows: int = Field(64, ge=1, description="continuations of one request: prompts x sides x n")
+    max_request_tokens: int = Field(32768, ge=1, description="tokens of one request: continuations x max_new_tokens")
     max_body_bytes: int = Field(8_000_000, gt=0, description="10,000 facts of CounterFact take about 7 million")
 
     @property

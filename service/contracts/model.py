@@ -53,6 +53,7 @@ class ModelCard(Contract):
     methods: tuple[MethodCard, ...]
     template_tokens: Annotated[int, Field(description="most tokens that a context template puts before a prompt")]
     ceilings: Ceilings = NO_CEILINGS
+    chat: Annotated[bool, Field(description="has a chat template")] = False
 
 
 class WorkerState(StrEnum):

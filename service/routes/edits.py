@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from redis.asyncio.client import PubSub
@@ -14,8 +14,9 @@ from service.contracts.edits import AnyEditRequest, Edit, EditPage, EditStatus
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.problem import FieldError
 from service.contracts.revisions import ActivationRequest, Reverted, Revision
-from service.dependencies import EditId, IdempotencyKey, Services, WithServices
+from service.dependencies import EditId, IdempotencyKey, Services, WithClientGone, WithServices, tell_moved
 from service.errors import ProblemError
+from service.lane import ClientGone
 from service.middleware import REVISION
 from service.routes.watching import PageQuery, annotated, announced, watch
 
@@ -96,9 +97,9 @@ def cancel_edit(edit_id: EditId, response: Response, services: WithServices) -> 
 
 
 @router.post("/{edit_id}/revert", status_code=201, summary="Take an edit out")
-async def revert_edit(edit: Existing, request: Request, response: Response, services: WithServices) -> Reverted:
+async def revert_edit(edit: Existing, gone: WithClientGone, response: Response, services: WithServices) -> Reverted:
     """Make a new revision without this edit; all later ones stay, though they were computed with it in force."""
-    revision = await _toggle(edit, request, response, services, active=False)
+    revision = await _toggle(edit, gone, response, services, active=False)
     lines = await run_in_threadpool(services.ledger.lines)
     others = lines.computed_with(edit.id, revision.revision)
     return Reverted(
@@ -110,15 +111,14 @@ async def revert_edit(edit: Existing, request: Request, response: Response, serv
 
 
 @router.post("/{edit_id}/reapply", status_code=201, summary="Put an edit back")
-async def reapply_edit(edit: Existing, request: Request, response: Response, services: WithServices) -> Revision:
+async def reapply_edit(edit: Existing, gone: WithClientGone, response: Response, services: WithServices) -> Revision:
     """Make a new revision with this edit in force again, from its stored delta: nothing is computed anew."""
-    return await _toggle(edit, request, response, services, active=True)
+    return await _toggle(edit, gone, response, services, active=True)
 
 
-async def _toggle(edit: Edit, request: Request, response: Response, services: Services, *, active: bool) -> Revision:
+async def _toggle(edit: Edit, gone: ClientGone, response: Response, services: Services, *, active: bool) -> Revision:
     await run_in_threadpool(lambda: services.board.look().ready_card())
-    answer = await services.lane.ask(ActivationRequest(edit=edit.id, active=active), request.is_disconnected)
-    return services.moved(answer, response)
+    return tell_moved(await services.lane.ask(ActivationRequest(edit=edit.id, active=active), gone), response)
 
 
 def _notice(others: int) -> str:

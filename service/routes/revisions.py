@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from service.contracts.base import Contract, RevisionNumber
 from service.contracts.revisions import Revision, RevisionPage, RollbackRequest
-from service.dependencies import Services, WithServices
+from service.dependencies import Services, WithClientGone, WithServices, tell_moved
 from service.middleware import REVISION
 
 router = APIRouter(tags=["revisions"])
@@ -38,11 +38,10 @@ def get_revision(
 
 
 @router.post("/rollback", status_code=201, summary="Roll back")
-async def rollback(body: RollbackRequest, request: Request, response: Response, services: WithServices) -> Revision:
+async def rollback(body: RollbackRequest, gone: WithClientGone, response: Response, services: WithServices) -> Revision:
     """Make a new revision with the active edits of an old one; `{"to": 0}` is the pristine model."""
     await run_in_threadpool(_admit, body, services)
-    answer = await services.lane.ask(body, request.is_disconnected)
-    return services.moved(answer, response)
+    return tell_moved(await services.lane.ask(body, gone), response)
 
 
 def _admit(body: RollbackRequest, services: Services) -> None:
