@@ -19,12 +19,11 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from service.contracts.base import Contract, PlainObject, RevisionNumber, Text
 from service.contracts.jobs import Job, has_ended
+from service.contracts.questions import Groups, Prompts
 from service.contracts.scores import Drift, FactScores, Metrics, Summaries
 
 MOST_FACTS = 10_000
 """Facts in one batch: as many as MEMIT was shown to write at once (arXiv:2210.07229, section 5.2)."""
-
-Prompts = Annotated[tuple[Text, ...], Field(max_length=100)]
 
 
 class Fact(Contract):
@@ -36,6 +35,12 @@ class Fact(Contract):
     target_true: Annotated[Text | None, Field(examples=["Paris"])] = None
     paraphrases: Annotated[Prompts, Field(description="prompts that should follow the edit (generality)")] = ()
     neighborhood: Annotated[Prompts, Field(description="prompts that must not change (locality)")] = ()
+    locality: Annotated[Groups, Field(description="questions by group whose answers must not change")] = Field(
+        default_factory=dict
+    )
+    portability: Annotated[Groups, Field(description="questions by group that follow from the edit")] = Field(
+        default_factory=dict
+    )
 
     @field_validator("prompt")
     @classmethod
