@@ -30,6 +30,10 @@ class ProblemError(Exception):
         )
         self.retry_after = retry_after
 
+    def told(self, request_id: str) -> Problem:
+        """The problem of one request."""
+        return self.problem.model_copy(update={"request_id": request_id})
+
     @classmethod
     def of(cls, problem: Problem) -> "ProblemError":
         """The exception for a problem that came from elsewhere."""

@@ -33,7 +33,7 @@ async def render(request: Request, error: Exception) -> Response:
 def problem_response(error: Exception, request_id: str) -> Response:
     """The answer to a request that ended in `error`."""
     found = problem_of(error)
-    problem = found.problem.model_copy(update={"request_id": request_id})
+    problem = found.told(request_id)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if found.retry_after is not None:
         headers["Retry-After"] = str(found.retry_after)

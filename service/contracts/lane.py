@@ -41,7 +41,7 @@ class LaneRequest(Contract):
 
 
 class Started(Contract):
-    """The request is accepted: which revisions speak, in the order of DecodeRequest.revisions, and what they are asked."""
+    """The request is accepted: which revisions speak, in the order of DecodeRequest.revisions, and what is asked."""
 
     revisions: tuple[int, ...]
     prompts: Annotated[tuple[str, ...], Field(description="as the model sees them; a conversation is one prompt")]

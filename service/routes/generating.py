@@ -1,12 +1,39 @@
-"""What the routes that generate share: what is asked of a worker is checked before it is sent."""
+"""What the routes that generate share: who asks, whether it may be asked, and how an answer is streamed."""
 
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import EventSourceResponse
 
 from service.checks import check_generation
 from service.contracts.lane import DecodeRequest
-from service.dependencies import Services
+from service.dependencies import Services, UntilAnswered, WithClientGone, WithServices
 from service.errors import invalid
+from service.middleware import REVISION
 from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, and what is needed to answer."""
+
+    request: Request
+    response: Response
+    services: WithServices
+    gone: WithClientGone
+    until_answered: UntilAnswered
+
+    @property
+    def name(self) -> str:
+        """Among callers of different names the workers share out their rows evenly."""
+        return self.request.client.host if self.request.client else ""
+
+
+WithCaller = Annotated[Caller, Depends()]
+"""Who asks."""
 
 
 async def admit(body: DecodeRequest, services: Services, min_revision: int | None = None) -> None:
@@ -19,6 +46,12 @@ async def admit(body: DecodeRequest, services: Services, min_revision: int | Non
         await run_in_threadpool(lambda: services.board.look().ready_card())
         await services.lane.until_reached(min_revision)
     await run_in_threadpool(_check, body, services)
+
+
+def event_stream(events: AsyncIterator[bytes], revision: int) -> EventSourceResponse:
+    """Server-sent events that nothing on the way keeps back."""
+    headers = {REVISION: str(revision), "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return EventSourceResponse(events, headers=headers)
 
 
 def _check(body: DecodeRequest, services: Services) -> None:
