@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.requests import ClientDisconnect
 
-from service.contracts.lane import Decoded, LaneAnswer, LaneRequest, Piece, Started
+from service.contracts.lane import Decoded, DecodeRequest, LaneAnswer, LaneRequest, Piece, Started
 from service.errors import ProblemError
 
 LOOK_UP_SECONDS = 1.0
@@ -43,6 +43,7 @@ class Exchange:
     def __init__(
         self,
         request: LaneRequest,
+        seconds: float,
         mailbox: Mailbox,
         still_there: Callable[[], Awaitable[None]],
         stopping: threading.Event,
@@ -50,7 +51,8 @@ class Exchange:
     ) -> None:
         self.id = request.id
         self.ended = False
-        self._asked_at = time.time()
+        self._seconds = seconds
+        self._moves = not isinstance(request.body, DecodeRequest)
         self._deadline = request.deadline
         self._mailbox = mailbox
         self._still_there = still_there
@@ -126,12 +128,8 @@ class Exchange:
                 raise
 
     def _no_answer(self) -> ProblemError:
-        return ProblemError(
-            504,
-            "no-answer",
-            f"The worker did not answer within {self._deadline - self._asked_at:.3g} s. Ask for less, or try again; "
-            "GET /revisions shows whether the head was moved.",
-        )
+        advice = "GET /revisions shows whether the head was moved" if self._moves else "Ask for less, or try again"
+        return ProblemError(504, "no-answer", f"The worker did not answer within {self._seconds:g} s. {advice}.")
 
 
 def bad_answer(wanted: str) -> ProblemError:

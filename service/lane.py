@@ -116,7 +116,7 @@ class Lane:
         )
         with self._answers.to(request.id) as mailbox:
             stream, entry = await self._send(request)
-            exchange = Exchange(request, mailbox, self._still_there, self._stopping)
+            exchange = Exchange(request, seconds, mailbox, self._still_there, self._stopping)
             watcher = asyncio.create_task(_watch(client_gone, mailbox))
             try:
                 yield exchange

@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -14,8 +15,8 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from service.contracts.edits import Edit, EditRequest, Fact, Generations, Outcome
 from service.contracts.evaluations import EvaluationResult, ScoredFact
-from service.contracts.generate import Comparison, Continuation, FinishReason, GenerateAnswer, GenerateRequest
-from service.contracts.lane import LaneAnswer, LaneRequest
+from service.contracts.generate import Continuation, FinishReason
+from service.contracts.lane import Decoded, DecodeRequest, LaneAnswer, LaneRequest, Piece, Started
 from service.contracts.model import MethodCard, ModelCard, WorkerState, WorkerStatus
 from service.contracts.revisions import ActivationRequest, Entry, RevisionKind, RollbackRequest
 from service.contracts.scores import (
@@ -158,23 +159,29 @@ class StandIn:
         self.edits = Edits(redis, keys)
         self.evaluations = Evaluations(redis, keys)
         self.asked: list[LaneRequest] = []
-        self.answer: Callable[[LaneRequest], LaneAnswer | None] = self._answer
+        self.gone: list[str] = []
+        self.answer: Callable[[LaneRequest], LaneAnswer | Iterable[LaneAnswer] | None] = self.answers
+        self._channel = self.redis.pubsub()
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._serve)
+        self._threads = [threading.Thread(target=self._serve), threading.Thread(target=self._listen)]
 
     def __enter__(self) -> Self:
         self.redis.set(self.keys.lease, TOKEN)
         self.ledger.append(entry(0, RevisionKind.BASE), token=TOKEN)
         self.publish()
         self.heartbeat()
-        self._thread.start()
+        self._channel.subscribe(self.keys.gone)
+        assert self._channel.get_message(timeout=60)["type"] == "subscribe"
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join(60)
+        for thread in self._threads:
+            thread.join(60)
 
     def publish(self, **changes: Any) -> None:
         """Put up the card, with changes, and the tokenizer."""
@@ -238,36 +245,84 @@ class StandIn:
                     last[stream] = last_id
                     request = LaneRequest.model_validate_json(fields["request"])
                     self.asked.append(request)
-                    answer = self.answer(request)
-                    if answer is not None:
-                        self.redis.lpush(self.keys.answer(request.id), answer.model_dump_json())
+                    answers = self.answer(request)
+                    for answer in (answers,) if isinstance(answers, LaneAnswer) else answers or ():
+                        self.send(request, answer)
 
-    def _answer(self, request: LaneRequest) -> LaneAnswer:
+    def send(self, request: LaneRequest, answer: LaneAnswer) -> None:
+        """Tell whoever asked."""
+        self.redis.xadd(request.answers, {"answer": answer.model_dump_json()}, maxlen=10_000)
+        self.redis.expire(request.answers, 120)
+
+    def _listen(self) -> None:
+        with self._channel as channel:
+            while not self._stop.is_set():
+                message = channel.get_message(timeout=0.02)
+                if message is not None:
+                    self.gone.append(message["data"])
+
+    def answers(self, request: LaneRequest) -> list[LaneAnswer]:
+        """What a worker might answer; `started`, then token by token and row by row, where a stream is asked for."""
         if isinstance(request.body, RollbackRequest):
             number = self.append(RevisionKind.ROLLBACK, to=request.body.to)
-            return LaneAnswer(revision=self.ledger.revision(number))
+            return [LaneAnswer(id=request.id, revision=self.ledger.revision(number))]
         if isinstance(request.body, ActivationRequest):
             kind = RevisionKind.REAPPLY if request.body.active else RevisionKind.REVERT
-            return LaneAnswer(revision=self.ledger.revision(self.append(kind, edit=request.body.edit)))
-        return LaneAnswer(generated=self._generated(request.body))
+            number = self.append(kind, edit=request.body.edit)
+            return [LaneAnswer(id=request.id, revision=self.ledger.revision(number))]
+        decoded = self.decoded(request.body)
+        answers = [LaneAnswer(id=request.id, decoded=decoded)]
+        if request.body.stream:
+            pieces = (LaneAnswer(id=request.id, pieces=found) for found in pieces_of(decoded.continuations))
+            answers = [LaneAnswer(id=request.id, started=decoded.started), *pieces, *answers]
+        return answers
 
-    def _generated(self, body: GenerateRequest) -> GenerateAnswer:
-        before, after = (
-            Continuation(
-                revision=self.ledger.resolve(name),
-                text=f" at {name}",
-                tokens=(" at", f" {name}"),
-                logprobs=(-0.5, -1.5),
-                finish_reason=FinishReason.LENGTH,
-            )
-            for name in (body.before, body.after)
-        )
-        return GenerateAnswer(
-            revision=after.revision,
-            model=self.keys.model,
-            seed=body.seed,
-            results=tuple(Comparison(prompt=prompt, before=before, after=after, parts_at=1) for prompt in body.prompt),
+    def decoded(self, body: DecodeRequest) -> Decoded:
+        """Every continuation is " at " and the name of its revision; later alternatives add their number."""
+        prompts = body.prompts or (" ".join(f"<{turn.role}> {turn.content}" for turn in body.messages),)
+        rows = [(number, name) for _ in prompts for number in range(body.sampling.n) for name in body.revisions]
+        return Decoded(
+            started=Started(
+                revisions=tuple(map(self.ledger.resolve, body.revisions)),
+                prompts=prompts,
+                prompt_tokens=tuple(len(prompt.split()) for prompt in prompts),
+            ),
+            continuations=tuple(
+                continuation(self.ledger.resolve(name), " at", f" {name}", *([f" {number}"] if number else []))
+                for number, name in rows
+            ),
+            probabilities=(0.25,) * (len(prompts) * len(body.revisions) * len(body.targets)),
             seconds=0.01,
+        )
+
+
+def continuation(revision: int, *tokens: str, **changes: Any) -> Continuation:
+    """What a row has said."""
+    return Continuation(
+        revision=revision,
+        text="".join(tokens),
+        tokens=tokens,
+        token_ids=tuple(zlib.crc32(token.encode()) for token in tokens),
+        logprobs=tuple(-0.5 - at for at in range(len(tokens))),
+        finish_reason=FinishReason.LENGTH,
+        seconds=0.01,
+    ).model_copy(update=changes)
+
+
+def pieces_of(continuations: Sequence[Continuation]) -> Iterable[tuple[Piece, ...]]:
+    """The same step by step: in each all rows that still go on say one token."""
+    for step in range(max(len(one.tokens) for one in continuations)):
+        yield tuple(
+            Piece(
+                row=row,
+                text=one.tokens[step],
+                tokens=one.tokens[step : step + 1],
+                token_ids=one.token_ids[step : step + 1],
+                logprobs=one.logprobs[step : step + 1],
+                finish_reason=one.finish_reason if step + 1 == len(one.tokens) else None,
+            )
+            for row, one in enumerate(continuations)
+            if step < len(one.tokens)
         )
 
 

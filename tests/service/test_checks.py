@@ -9,7 +9,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from service.checks import CountTokens, check_edit, check_generation, token_counter
 from service.contracts.edits import AnyEditRequest, BatchRequest, EditRequest
-from service.contracts.generate import GenerateRequest
+from service.contracts.generate import Message, Sampling
+from service.contracts.lane import DecodeRequest
 from service.errors import ProblemError
 from tests.service.stand_in import CONTEXT, EIFFEL, method_card, model_card, word_tokenizer
 
@@ -175,7 +176,7 @@ def test_nothing_too_long_passes_for_short(new: str, true: str | None, prompts: 
 @given(words=st.integers(1, 2 * CONTEXT), new_tokens=st.integers(1, 512))
 @settings(database=None, deadline=None)
 def test_a_generation_fits_exactly_up_to_the_context(words: int, new_tokens: int) -> None:
-    request = GenerateRequest(prompt=("short", "word " * words), max_new_tokens=new_tokens)
+    request = decode_request("short", "word " * words, sampling=Sampling(max_new_tokens=new_tokens))
     if words + new_tokens <= CONTEXT:
         check_generation(request, model_card(), count_words)
     else:
@@ -183,6 +184,41 @@ def test_a_generation_fits_exactly_up_to_the_context(words: int, new_tokens: int
             check_generation(request, model_card(), count_words)
         first_fits = 1 + new_tokens <= CONTEXT
         assert raised.value.problem.errors[0].field == ("prompt[1]" if first_fits else "prompt[0]")
+
+
+@given(words=st.integers(1, 2 * CONTEXT), new_tokens=st.integers(1, 512))
+@settings(database=None, deadline=None)
+def test_what_fills_the_context_leaves_room_for_one_token(words: int, new_tokens: int) -> None:
+    request = decode_request("word " * words, sampling=Sampling(max_new_tokens=new_tokens), fill_context=True)
+    assert refused_field(request) == ("prompt[0]" if words + 1 > CONTEXT else None)
+
+
+@given(words=st.integers(1, CONTEXT - 1), target_words=st.integers(1, CONTEXT))
+@settings(database=None, deadline=None)
+def test_a_target_fits_with_every_prompt(words: int, target_words: int) -> None:
+    targets = ("short", "word " * target_words)
+    request = decode_request("word " * words, sampling=Sampling(max_new_tokens=1), targets=targets)
+    assert refused_field(request) == ("prompt[0]" if words + target_words > CONTEXT else None)
+
+
+def test_a_conversation_needs_a_chat_template() -> None:
+    request = decode_request(messages=(Message(role="user", content="word " * CONTEXT),))
+    assert refused_field(request) == "messages"
+    check_generation(request, model_card(chat=True), count_words)  # only the worker can count it
+
+
+def decode_request(*prompts: str, **fields: Any) -> DecodeRequest:
+    """Continue these prompts at the base."""
+    return DecodeRequest(prompts=prompts, revisions=("base",), **{"sampling": Sampling(), **fields})
+
+
+def refused_field(request: DecodeRequest) -> str | None:
+    """The field that the check names; None if it lets the request pass."""
+    try:
+        check_generation(request, model_card(), count_words)
+    except ProblemError as error:
+        return error.problem.errors[0].field
+    return None
 
 
 def test_tokens_are_counted_by_the_tokenizer() -> None:

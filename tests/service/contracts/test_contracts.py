@@ -19,9 +19,9 @@ from service.contracts.edits import (
     Fact,
     contradictions,
 )
-from service.contracts.generate import GenerateRequest
-from service.contracts.lane import LaneAnswer, LaneRequest
-from service.contracts.revisions import RollbackRequest
+from service.contracts.generate import GenerateRequest, Sampling
+from service.contracts.lane import DecodeRequest, LaneAnswer, LaneRequest
+from service.contracts.revisions import ActivationRequest, RollbackRequest
 
 ANY = settings(database=None, deadline=None, max_examples=200)
 TEXTS: TypeAdapter[str] = TypeAdapter(Text)
@@ -200,11 +200,28 @@ def test_contracts_are_frozen() -> None:
         request.to = 2  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({}, "either prompt or messages"),
+        ({"prompt": ["a"], "messages": [{"role": "user", "content": "a"}]}, "and not both"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, "'system', 'user' or 'assistant'"),
+        ({"prompt": ["a"], "stop": ["\0"]}, "NUL"),
+        ({"prompt": ["a"], "stop": [""]}, "at least 1 character"),
+        ({"prompt": ["a"], "temperature": math.nan}, "finite"),
+    ],
+)
+def test_a_generation_that_cannot_be(fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        GenerateRequest.model_validate(fields)
+
+
 def test_the_lane_tells_its_requests_apart() -> None:
-    for body in (GenerateRequest(prompt=("a",), after=3), RollbackRequest(to=3)):
-        request = LaneRequest(id="x", body=body, deadline=1.5)
+    decode = DecodeRequest(prompts=("a",), revisions=("base", 3), sampling=Sampling(seed=1))
+    for body in (decode, RollbackRequest(to=3), ActivationRequest(edit="e", active=True)):
+        request = LaneRequest(id="x", body=body, deadline=1.5, answers="answers")
         assert LaneRequest.model_validate_json(request.model_dump_json()) == request
-    assert LaneAnswer().problem is None
+    assert LaneAnswer(id="x").problem is None
 
 
 def test_which_states_are_final() -> None:

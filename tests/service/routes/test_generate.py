@@ -1,5 +1,6 @@
 """Generation over HTTP: what is asked through the stream, and what a client is told when nobody answers."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -9,23 +10,20 @@ import httpx
 import pytest
 from redis import Redis
 
+from service.contracts.generate import Sampling
 from service.contracts.lane import LaneAnswer, LaneRequest
 from service.contracts.model import WorkerState
 from service.contracts.revisions import RevisionKind
 from service.errors import invalid
 from service.keys import Keys
+from tests.service.asking import body_of, decode_of, lane_length, wait_until
 from tests.service.stand_in import CONTEXT, StandIn
 
 Contents = Callable[[], dict[str, bytes | None]]
 
 
-def nothing(_: LaneRequest) -> LaneAnswer | None:
+def nothing(_: LaneRequest) -> None:
     return None
-
-
-def lane_length(redis: Redis, keys: Keys) -> int:
-    client: Any = redis
-    return int(client.xlen(keys.lane))
 
 
 def test_before_and_after_of_every_prompt(http: httpx.Client, worker: StandIn, redis: Redis, keys: Keys) -> None:
@@ -39,16 +37,78 @@ def test_before_and_after_of_every_prompt(http: httpx.Client, worker: StandIn, r
     assert (body["revision"], body["model"]) == (1, "test-model")
     assert [result["prompt"] for result in body["results"]] == ["one", "two"]
     assert body["results"][0]["before"]["revision"] == 0
-    asked = worker.asked[0].body.model_dump()
-    assert (asked["before"], asked["after"], asked["max_new_tokens"]) == ("base", 1, 4)
+    asked = decode_of(worker)
+    assert (asked.prompts, asked.revisions, asked.sampling.max_new_tokens) == (("one", "two"), ("base", 1), 4)
+    assert (asked.stream, asked.priority, asked.client) == (False, "interactive", "127.0.0.1")
     assert lane_length(redis, keys) == 0
+    assert worker.gone == []
 
 
 def test_post_takes_the_same_as_json(http: httpx.Client, worker: StandIn) -> None:
-    answer = http.post("/generate", json={"prompt": ["one"], "before": 0, "temperature": 0.5, "seed": 7})
+    sampling = {"temperature": 0.5, "top_k": 3, "repetition_penalty": 1.5, "stop": [" "], "seed": 7, "top_logprobs": 2}
+    answer = http.post("/generate", json={"prompt": ["one"], "before": 0, "priority": "background", **sampling})
     assert answer.status_code == 200
     assert answer.json()["seed"] == 7
-    assert worker.asked[0].body.model_dump()["temperature"] == 0.5
+    asked = decode_of(worker)
+    assert asked.sampling == Sampling.model_validate(sampling)
+    assert asked.priority == "background"
+    query = http.get("/generate", params={"prompt": "one", "before": 0, **sampling})
+    assert query.json() == answer.json()
+    assert decode_of(worker, 1).sampling == asked.sampling
+
+
+def test_a_seed_is_drawn_and_told(http: httpx.Client, worker: StandIn) -> None:
+    seeds = [http.get("/generate", params={"prompt": "one"}).json()["seed"] for _ in range(3)]
+    assert len(set(seeds)) == 3
+    assert [decode_of(worker, number).sampling.seed for number in range(3)] == seeds
+    assert all(json.loads(str(float(seed))) == seed for seed in seeds), "a float has room for it"
+
+
+def test_alternatives_of_every_prompt(http: httpx.Client, worker: StandIn) -> None:
+    worker.append(RevisionKind.ROLLBACK, to=0)
+    results = http.get("/generate", params={"prompt": ["one", "two"], "n": 2}).json()["results"]
+    assert [(result["prompt"], result["alternative"]) for result in results] == [
+        *(("one", 0), ("one", 1)),
+        *(("two", 0), ("two", 1)),
+    ]
+    assert [(result["before"]["text"], result["after"]["text"]) for result in results] == [
+        *((" at base", " at head"), (" at base 1", " at head 1")),
+        *((" at base", " at head"), (" at base 1", " at head 1")),
+    ]
+    assert {result["parts_at"] for result in results} == {1}
+    assert {(result["before"]["revision"], result["after"]["revision"]) for result in results} == {(0, 1)}
+
+
+def test_how_likely_targets_are_on_both_sides(http: httpx.Client, worker: StandIn) -> None:
+    def answer(request: LaneRequest) -> LaneAnswer:
+        decoded = worker.decoded(body_of(request))
+        numbers = tuple(number / 8 for number in range(len(decoded.probabilities)))
+        return LaneAnswer(id=request.id, decoded=decoded.model_copy(update={"probabilities": numbers}))
+
+    worker.answer = answer
+    params = {"prompt": ["one", "two"], "target_new": "Rome", "target_true": "Paris"}
+    first, second = http.get("/generate", params=params).json()["results"]
+    assert decode_of(worker).targets == ("Rome", "Paris")
+    assert (first["target_new"], first["target_true"]) == (
+        *({"before": 0.0, "after": 0.25}, {"before": 0.125, "after": 0.375}),
+    )
+    assert second["target_true"] == {"before": 0.625, "after": 0.875}
+    only = http.get("/generate", params={"prompt": "one", "target_true": "Paris"}).json()["results"][0]
+    assert (only["target_new"], only["target_true"]) == (None, {"before": 0.0, "after": 0.125})
+
+
+def test_a_conversation(http: httpx.Client, worker: StandIn) -> None:
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is the Eiffel Tower?"}]
+    refused = http.post("/generate", json={"messages": messages})
+    assert refused.status_code == 422
+    assert refused.json()["type"].endswith(":no-chat-template")
+    assert "send a prompt" in refused.json()["detail"]
+    worker.publish(chat=True)
+    answer = http.post("/generate", json={"messages": messages})
+    assert answer.status_code == 200
+    assert [turn.model_dump() for turn in decode_of(worker).messages] == messages
+    (result,) = answer.json()["results"]
+    assert result["prompt"] == "<system> Be brief. <user> Where is the Eiffel Tower?"
 
 
 def test_the_header_names_the_revision_of_the_after_side(http: httpx.Client, worker: StandIn) -> None:
@@ -63,7 +123,7 @@ def test_the_header_names_the_revision_of_the_after_side(http: httpx.Client, wor
         ({}, "prompt"),
         ({"prompt": ""}, "prompt[0]"),
         ({"prompt": "a\0"}, "prompt[0]"),
-        ({"prompt": ["a"] * 17}, "prompt"),
+        ({"prompt": ["a"] * 65}, "prompt"),
         ({"prompt": "a", "before": "yesterday"}, "before"),
         ({"prompt": "a", "max_new_tokens": "many"}, "max_new_tokens"),
         ({"prompt": "a", "max_new_tokens": 0}, "max_new_tokens"),
@@ -71,6 +131,12 @@ def test_the_header_names_the_revision_of_the_after_side(http: httpx.Client, wor
         ({"prompt": "a", "top_p": 0}, "top_p"),
         ({"prompt": "a", "seed": -1}, "seed"),
         ({"prompt": "a", "temprature": 1}, "temprature"),
+        ({"prompt": "a", "n": 17}, "n"),
+        ({"prompt": "a", "stop": [""]}, "stop[0]"),
+        ({"prompt": "a", "priority": "urgent"}, "priority"),
+        ({"prompt": "a", "timeout": 0}, "timeout"),
+        ({"prompt": "a", "messages": "a"}, "messages"),
+        ({"prompt": "a", "target_new": "b " * CONTEXT}, "prompt[0]"),
         ({"prompt": "a " * CONTEXT, "max_new_tokens": 1}, "prompt[0]"),
     ],
 )
@@ -141,7 +207,8 @@ def test_without_a_worker(http: httpx.Client, worker: StandIn) -> None:
 
 
 def test_the_workers_problem_is_passed_on(http: httpx.Client, worker: StandIn) -> None:
-    worker.answer = lambda _: LaneAnswer(problem=invalid("prompt[0]", "is odd; straighten it").problem)
+    problem = invalid("prompt[0]", "is odd; straighten it").problem
+    worker.answer = lambda request: LaneAnswer(id=request.id, problem=problem)
     answer = http.get("/generate", params={"prompt": "a"})
     assert answer.status_code == 422
     assert answer.json()["errors"] == [{"field": "prompt[0]", "detail": "is odd; straighten it"}]
@@ -153,7 +220,24 @@ def test_a_worker_that_does_not_answer(http: httpx.Client, worker: StandIn, redi
     answer = http.get("/generate", params={"prompt": "a"})
     assert answer.status_code == 504
     assert "within 2 s" in answer.json()["detail"]
+    assert "Ask for less" in answer.json()["detail"]
     assert lane_length(redis, keys) == 0
+    wait_until(lambda: worker.gone == [worker.asked[0].id])
+
+
+@pytest.mark.parametrize(("timeout", "told"), [(0.1, "within 0.1 s"), (1000, "within 2 s")])
+def test_a_deadline_of_ones_own(http: httpx.Client, worker: StandIn, timeout: float, told: str) -> None:
+    worker.answer = nothing
+    answer = http.get("/generate", params={"prompt": "a", "timeout": timeout})
+    assert answer.status_code == 504
+    assert told in answer.json()["detail"]
+
+
+def test_a_worker_that_answers_something_else(http: httpx.Client, worker: StandIn) -> None:
+    worker.answer = lambda request: LaneAnswer(id=request.id, revision=worker.ledger.revision(0))
+    answer = http.get("/generate", params={"prompt": "a"})
+    assert answer.status_code == 502
+    assert "Is it up to date?" in answer.json()["detail"]
 
 
 def test_a_worker_that_goes_away(http: httpx.Client, worker: StandIn, redis: Redis, keys: Keys) -> None:
@@ -169,12 +253,11 @@ def test_a_worker_that_goes_away(http: httpx.Client, worker: StandIn, redis: Red
 
 def test_while_another_worker_is_there_the_answer_is_waited_for(http: httpx.Client, worker: StandIn) -> None:
     """The one that was asked has gone; the other finds what that has left."""
-    answer = worker.answer
 
-    def go_away(request: LaneRequest) -> LaneAnswer | None:
+    def go_away(request: LaneRequest) -> list[LaneAnswer]:
         worker.die()
         time.sleep(1.2)  # longer than a waiting request goes without looking whether anybody is there
-        return answer(request)
+        return worker.answers(request)
 
     worker.heartbeat(worker="follower", leader=False)
     worker.answer = go_away
@@ -186,21 +269,17 @@ def test_a_client_that_goes_away_is_not_waited_for(
 ) -> None:
     worker.answer = nothing
     with pytest.raises(httpx.ReadTimeout):
-        http.get("/generate", params={"prompt": "a"}, timeout=0.3)
-    assert lane_length(redis, keys) == 1
-    until = time.monotonic() + 60
-    while lane_length(redis, keys) and time.monotonic() < until:
-        time.sleep(0.02)
+        http.get("/generate", params={"prompt": "a", "timeout": 2}, timeout=0.3)
+    wait_until(lambda: worker.gone == [worker.asked[0].id])
     assert lane_length(redis, keys) == 0
 
 
 def test_many_wait_at_once(http: httpx.Client, worker: StandIn) -> None:
     release = threading.Event()
-    answer = worker.answer
 
-    def hold(request: LaneRequest) -> LaneAnswer | None:
+    def hold(request: LaneRequest) -> list[LaneAnswer]:
         release.wait(60)
-        return answer(request)
+        return worker.answers(request)
 
     worker.answer = hold
     codes: list[int] = []

@@ -1,0 +1,39 @@
+"""What tests of generation ask again and again."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
+
+from service.contracts.lane import DecodeRequest, LaneRequest
+from service.keys import Keys
+from tests.service.stand_in import StandIn
+
+SECONDS = 60
+"""How long anything may take that is waited for."""
+
+
+def lane_length(redis: Redis, keys: Keys) -> int:
+    """Generations that wait or are being answered."""
+    client: Any = redis
+    return int(client.xlen(keys.lane))
+
+
+def body_of(request: LaneRequest) -> DecodeRequest:
+    """What a generation asks."""
+    assert isinstance(request.body, DecodeRequest)
+    return request.body
+
+
+def decode_of(worker: StandIn, number: int = 0) -> DecodeRequest:
+    """What the number-th request asked of the worker."""
+    return body_of(worker.asked[number])
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Look again and again until it holds."""
+    until = time.monotonic() + SECONDS
+    while not holds():
+        assert time.monotonic() < until, "it never came to hold"
+        time.sleep(0.005)
