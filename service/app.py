@@ -27,14 +27,25 @@ from service.ledger import Ledger
 from service.middleware import BodyLimit, RequestContext
 from service.problems import HANDLED, MEDIA_TYPE, render
 from service.queue import open_queue, ring
-from service.routes import edits, evaluations, generate, health, metrics, model, revisions
+from service.routes import (
+    edits,
+    evaluations,
+    generate,
+    health,
+    metrics,
+    model,
+    openai_chat,
+    openai_completions,
+    openai_models,
+    revisions,
+)
 from service.settings import Settings
 
 DESCRIPTION = """A database for what a language model knows: an edit is a transaction, a revision is a snapshot,
 and before and after can be asked side by side at any time.
 
 Every answer carries `X-Request-Id`, and `X-Model-Revision`: the revision that it speaks of, or the head. Errors are
-problems (RFC 9457) with a stable `type` and a `detail` that says what to do."""
+problems (RFC 9457) with a stable `type` and a `detail` that says what to do; under /v1 they have OpenAI's shape."""
 
 MAX_CONNECTIONS = 1000
 """Connections to Redis for requests that are taken in, or watch a job."""
@@ -47,7 +58,8 @@ def create_app(settings: Settings) -> FastAPI:
     """
     if settings.redis_url is None:
         raise ValueError("the API needs a Redis: set REDIS_URL, or let `palimpsest up` start an embedded one")
-    routers = (edits.router, evaluations.router, generate.router, revisions.router, model.router)
+    openai = (openai_models.router, openai_completions.router, openai_chat.router)
+    routers = (edits.router, evaluations.router, generate.router, revisions.router, model.router, *openai)
     resources = {route.path.split("/")[1] for router in routers for route in router.routes if isinstance(route, Route)}
     stopping = threading.Event()
     app = FastAPIOffline(

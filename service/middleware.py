@@ -62,7 +62,7 @@ class RequestContext:
             _log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             if started:
                 raise
-            await problem_response(error, request_id)(scope, receive, send_with_headers)
+            await problem_response(error, scope["path"], request_id)(scope, receive, send_with_headers)
 
     async def _head(self, scope: Scope) -> int | None:
         if scope["path"].split("/")[1] not in self._resources:

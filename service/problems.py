@@ -1,4 +1,4 @@
-"""Turns every exception into the problem that the client sees."""
+"""Turns every exception into the problem that the client sees, under /v1 in the shape of OpenAI's errors."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -12,11 +12,30 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.contracts.problem import FieldError
+from service.contracts.openai_answers import OpenAIError, OpenAIErrorAnswer
+from service.contracts.problem import PROBLEM_TYPE, FieldError, Problem
 from service.errors import ProblemError, no_redis
 from service.wording import field_errors
 
 MEDIA_TYPE = "application/problem+json"
+
+OPENAI_PATHS = "/v1"
+"""Where errors have OpenAI's shape."""
+
+OPENAI_INVALID = HTTPStatus.BAD_REQUEST
+"""What is 422 elsewhere."""
+
+OPENAI_CODES = {"too_long": "context_length_exceeded"}
+"""Problems that have a name of their own there."""
+
+OPENAI_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": OpenAIErrorAnswer, "description": "The request is at fault."},
+    "5XX": {"model": OpenAIErrorAnswer, "description": "The service is at fault, or busy."},
+}
+"""The same for the documentation."""
+
+WHOLE_BODY = "body"
+"""The field that is named where no single one is wrong."""
 
 MAX_ERRORS = 20
 """Wrong fields named in one problem."""
@@ -27,17 +46,34 @@ HANDLED = (ProblemError, RequestValidationError, HTTPException, RedisConnectionE
 
 async def render(request: Request, error: Exception) -> Response:
     """The one exception handler."""
-    return problem_response(error, request.state.request_id)
+    return problem_response(error, request.scope["path"], request.state.request_id)
 
 
-def problem_response(error: Exception, request_id: str) -> Response:
+def problem_response(error: Exception, path: str, request_id: str) -> Response:
     """The answer to a request that ended in `error`."""
     found = problem_of(error)
     problem = found.told(request_id)
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if found.retry_after is not None:
         headers["Retry-After"] = str(found.retry_after)
+    if path == OPENAI_PATHS or path.startswith(f"{OPENAI_PATHS}/"):
+        status = OPENAI_INVALID if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
+        return Response(openai_error(problem).model_dump_json(), status, headers, "application/json")
     return Response(problem.model_dump_json(), problem.status, headers, MEDIA_TYPE)
+
+
+def openai_error(problem: Problem) -> OpenAIErrorAnswer:
+    """The problem in the shape of OpenAI's errors."""
+    code = problem.type.removeprefix(PROBLEM_TYPE).replace("-", "_")
+    field = problem.errors[0].field if problem.errors else None
+    return OpenAIErrorAnswer(
+        error=OpenAIError(
+            message=problem.detail,
+            type="server_error" if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error",
+            param=None if field == WHOLE_BODY else field,
+            code=OPENAI_CODES.get(code, code),
+        )
+    )
 
 
 def problem_of(error: Exception) -> ProblemError:
@@ -73,7 +109,7 @@ def _http(error: HTTPException) -> ProblemError:
 
 def _not_json(why: str) -> ProblemError:
     detail = f"The body is not a JSON document in UTF-8: {why}. Correct it and send it again."
-    return ProblemError(400, "invalid-json", detail, errors=[FieldError(field="body", detail=why)])
+    return ProblemError(400, "invalid-json", detail, errors=[FieldError(field=WHOLE_BODY, detail=why)])
 
 
 def _invalid(errors: Sequence[Any], body: Any) -> ProblemError:

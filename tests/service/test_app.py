@@ -191,8 +191,9 @@ def test_openapi_is_complete() -> None:
         for method, operation in operations.items():
             assert operation["tags"], (method, path)
             assert operation["summary"], (method, path)
+            error = "application/json" if path.startswith("/v1/") else "application/problem+json"
             for status in ("4XX", "5XX"):
-                assert list(operation["responses"][status]["content"]) == ["application/problem+json"]
+                assert list(operation["responses"][status]["content"]) == [error]
             assert "422" not in operation["responses"]
     assert set(schema["paths"]) == {
         "/edits",
@@ -212,6 +213,10 @@ def test_openapi_is_complete() -> None:
         "/health",
         "/ready",
         "/metrics",
+        "/v1/models",
+        "/v1/models/{model}",
+        "/v1/completions",
+        "/v1/chat/completions",
     }
 
 
