@@ -11,7 +11,6 @@ from rich.console import Console
 from service import display
 from service.client import Client
 from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
-from service.contracts.generate import GenerateRequest
 from service.contracts.jobs import Job, has_ended
 from service.documents import Document
 from service.errors import ProblemError
@@ -95,39 +94,6 @@ def edit(
     else:
         show_edit(final, Console())
     exit_unless((EditStatus.APPLIED, EditStatus.MEASURED), final)
-
-
-def generate(
-    prompt: Annotated[list[str], typer.Argument(metavar="PROMPT", help="One or more prompts.")],
-    before: Annotated[str, typer.Option(help="base, head, or a revision such as r3.")] = "base",
-    after: Annotated[str, typer.Option(help="base, head, or a revision such as r3.")] = "head",
-    max_new_tokens: Annotated[int, typer.Option()] = 32,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option()] = 1.0,
-    seed: Annotated[int | None, typer.Option(help="Drawn where left out.")] = None,
-    as_json: JsonOption = False,
-    url: UrlOption = URL,
-) -> None:
-    """Continue prompts under two revisions, side by side."""
-    request = GenerateRequest.model_validate(
-        {
-            "prompt": prompt,
-            "before": before,
-            "after": after,
-            "max_new_tokens": max_new_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "seed": seed,
-        }
-    )
-    with Client(url) as client:
-        answer = client.generate(request)
-    if as_json:
-        print_json(answer)
-        return
-    old = answer.results[0].before.revision
-    headings = (f"before: {before} (r{old})", f"after: {after} (r{answer.revision})")
-    Console().print(display.comparison_table(answer.results, *headings))
 
 
 def status(as_json: JsonOption = False, url: UrlOption = URL) -> None:

@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from service import calls, display, maintenance, scoring, timeline
+from service import calls, display, maintenance, scoring, speaking, timeline
 from service import demo as demonstration
 from service.claims import UpError
 from service.errors import ProblemError
@@ -30,7 +30,7 @@ app = typer.Typer(
 )
 for command in (
     calls.edit,
-    calls.generate,
+    speaking.generate,
     scoring.evaluate,
     timeline.log,
     timeline.show,

@@ -1,7 +1,7 @@
 """A client of the HTTP API: synchronous, typed by the contracts, with every problem raised as ProblemError."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from urllib.parse import quote
@@ -105,7 +105,7 @@ class Client:
         whole = request.model_copy(update={"stream": False})
         return self._ask(GenerateAnswer, "POST", "/generate", body=whole, patience=request.timeout)
 
-    def stream(self, request: GenerateRequest) -> Iterator[GeneratedPiece | GenerateAnswer]:
+    def stream(self, request: GenerateRequest) -> Generator[GeneratedPiece | GenerateAnswer, None, None]:
         """POST /generate with stream=true: what each side says as it comes, and last the whole answer.
 
         Whoever closes the iterator, or lets it go, closes the connection, and the server frees the rows.

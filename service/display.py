@@ -10,13 +10,12 @@ from rich.text import Text
 
 from service.contracts.edits import Edit, Fact, Outcome
 from service.contracts.evaluations import EvaluationResult
-from service.contracts.generate import Comparison
 from service.contracts.jobs import Job
 from service.contracts.jobs import Progress as JobProgress
 from service.contracts.model import ModelStatus
 from service.contracts.problem import Problem
 from service.contracts.revisions import Revision
-from service.contracts.scores import FactScores, Metrics, PromptScore, Summaries, Summary
+from service.contracts.scores import FactScores, Metrics, PromptScore, Summaries
 
 MOST_WORST = 5
 """Facts that a batch's table names because they came out worst."""
@@ -32,20 +31,23 @@ def describe_problem(problem: Problem) -> Iterable[str]:
             yield f"  {error.field}: {error.detail}"
 
 
-def comparison_table(results: Iterable[Comparison], before: str, after: str) -> Table:
-    """Each prompt with its two continuations; the part after the first difference is marked."""
-    table = _table()
-    table.add_column("prompt", ratio=3)
-    table.add_column(before, ratio=3)
-    table.add_column(after, ratio=3)
-    for result in results:
-        parts_at = result.parts_at
-        table.add_row(
-            Text(result.prompt),
-            _continuation(result.before.tokens, result.before.text, parts_at, "red"),
-            _continuation(result.after.tokens, result.after.text, parts_at, "green"),
-        )
+def two_sides(before: str, after: str, *columns: str) -> Table:
+    """An empty table of prompts and what each side makes of them."""
+    table = Table(*columns, expand=True, show_lines=True, header_style="bold")
+    for name in ("prompt", before, after):
+        table.add_column(name, ratio=3)
     return table
+
+
+def one_line(text: str) -> Text:
+    """A continuation on one line; that it is empty is said."""
+    line = " ".join(text.split())
+    return Text(line) if line else Text("(ends at once)", style="dim")
+
+
+def probability(value: float) -> str:
+    """With three decimals, or as a power of ten."""
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"  # noqa: PLR2004 - three decimals
 
 
 def fact_table(fact: Fact, metrics: Metrics, texts: dict[str, tuple[str, str]], *, base: str, head: str) -> Table:
@@ -53,11 +55,8 @@ def fact_table(fact: Fact, metrics: Metrics, texts: dict[str, tuple[str, str]], 
 
     `texts` has the continuations (before, after) by prompt; a prompt without any shows its probabilities alone.
     """
-    table = _table(show_lines=True)
-    table.add_column("", style="dim")
-    table.add_column("prompt", ratio=3)
-    table.add_column(base, ratio=3)
-    table.add_column(head, ratio=3)
+    table = two_sides(base, head, "")
+    table.columns[0].style = "dim"
     before, after = metrics.before, metrics.after
     kinds = (
         ("edited", (before.rewrite,), (after.rewrite,)),
@@ -107,9 +106,9 @@ def _facts_view(
 ) -> RenderableType:
     over = "1 fact" if len(rows) == 1 else f"{len(rows)} facts"
     means = Table("score", *sides, title=f"means over {over}", box=None)
-    for name in Summary.model_fields:
-        if getattr(summary.after, name) is not None:
-            means.add_row(name, *(_mean(getattr(side, name)) for side in (summary.before, summary.after)))
+    before = summary.before.named()
+    for name, value in summary.after.named().items():
+        means.add_row(name, _mean(before.get(name)), _mean(value))
     count = sum(scores.after.summary.EA == 1 for *_, scores in rows)
     line = f"{count} of {len(rows)} {taken}: the whole target is the likeliest answer"
     columns = ("prompt", "target", f"p {sides[0]}", f"p {sides[1]}", "p of the old target")
@@ -120,9 +119,9 @@ def _facts_view(
 
 
 def _worst_cells(scores: FactScores) -> Iterable[str]:
-    yield _probability(scores.before.target_new.probability)
-    yield _probability(scores.after.target_new.probability)
-    yield _probability(scores.after.target_true.probability) if scores.after.target_true else ""
+    yield probability(scores.before.target_new.probability)
+    yield probability(scores.after.target_new.probability)
+    yield probability(scores.after.target_true.probability) if scores.after.target_true else ""
 
 
 def status_view(status: ModelStatus, revisions: Iterable[Revision], edits: Iterable[Edit]) -> RenderableType:
@@ -207,30 +206,11 @@ def _numbers(progress: JobProgress) -> str:
 
 
 def _side(text: str | None, score: PromptScore, fact: Fact) -> Text:
-    lines = [] if text is None else [_one_line(text)]
+    lines = [] if text is None else [one_line(text)]
     for target, target_score in ((fact.target_new, score.target_new), (fact.target_true, score.target_true)):
         if target_score is not None:
-            lines.append(Text(f"p={_probability(target_score.probability)} {target}", style="cyan"))
+            lines.append(Text(f"p={probability(target_score.probability)} {target}", style="cyan"))
     return Text("\n").join(lines)
-
-
-def _one_line(text: str) -> Text:
-    """A continuation on one line; that it is empty is said."""
-    line = " ".join(text.split())
-    return Text(line) if line else Text("(ends at once)", style="dim")
-
-
-def _continuation(tokens: tuple[str, ...], text: str, parts_at: int | None, style: str) -> Text:
-    same = "" if parts_at is None else "".join(tokens[:parts_at])
-    if parts_at is None or not text.strip():
-        return _one_line(text)
-    if not text.startswith(same):  # the tokens do not spell the text, as with parts of one character
-        return Text(text.strip(), style=style)
-    return Text(same.lstrip()).append((text[len(same) :] if same.strip() else text.lstrip()).rstrip(), style=style)
-
-
-def _probability(value: float) -> str:
-    return f"{value:.3f}" if value >= 0.001 else f"{value:.0e}"  # noqa: PLR2004 - three decimals
 
 
 def _seconds(timings: Mapping[str, float]) -> str:
@@ -243,7 +223,3 @@ def _mean(value: float | None) -> str:
 
 def _short(value: float | None) -> str:
     return "–" if value is None else f"{value:.2g}"  # noqa: RUF001 - an en dash stands for "no value"
-
-
-def _table(*, show_lines: bool = False) -> Table:
-    return Table(expand=True, show_lines=show_lines, header_style="bold")

@@ -12,7 +12,6 @@ import pytest
 
 from service import cli
 from service.contracts.edits import Edit, EditStatus
-from service.contracts.generate import GenerateAnswer
 from service.contracts.model import ModelStatus
 from service.contracts.revisions import Revision
 from service.errors import ProblemError
@@ -138,17 +137,6 @@ def test_an_edit_that_fails_says_why(ask: Run, worker: StandIn) -> None:
     assert code == 1
     assert "is failed" in output
     assert errors == "The subject has no tokens.\n"
-
-
-@pytest.mark.usefixtures("worker")
-def test_generate_shows_both_sides(ask: Run) -> None:
-    code, output, _ = ask("generate", "The [bold] tower", "is", "--before", "r0")
-    assert code == 0
-    assert "before: r0 (r0)" in output
-    assert "The [bold] tower" in output
-    assert "at head" in output
-    code, output, _ = ask("generate", "is", "--seed", "7", "--json")
-    assert GenerateAnswer.model_validate_json(output).seed == 7
 
 
 def test_rollback(ask: Run, worker: StandIn) -> None:

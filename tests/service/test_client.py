@@ -1,6 +1,7 @@
 """The client against a running API: what it returns, what it raises, how it follows an edit."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -209,6 +210,26 @@ def test_a_stream_gives_the_pieces_and_last_the_answer() -> None:
     client, stream = streaming(piece + piece + last)
     assert list(client.stream(GenerateRequest(prompt=("p",)))) == [PIECE, PIECE, done()]
     assert stream.closed
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_server_streams_to_it(client: Client) -> None:
+    request = GenerateRequest(prompt=("a",), seed=7)
+    *pieces, last = client.stream(request)
+    assert [piece.text for piece in pieces if isinstance(piece, GeneratedPiece)] == [" at", " at", " base", " head"]
+    assert isinstance(last, GenerateAnswer)
+    assert last == client.generate(request)
+
+
+def test_a_server_is_told_that_it_went_away(client: Client, worker: StandIn) -> None:
+    worker.answer = lambda request: worker.answers(request)[:-1]
+    said = client.stream(GenerateRequest(prompt=("a",)))
+    next(said)
+    said.close()
+    limit = time.monotonic() + 60
+    while not worker.gone and time.monotonic() < limit:
+        time.sleep(0.01)
+    assert worker.gone == [worker.asked[-1].id]
 
 
 def test_a_problem_in_a_stream_is_raised() -> None:

@@ -2,12 +2,10 @@
 
 import io
 
-import pytest
 from rich.console import Console, RenderableType
 
 from service import display
 from service.contracts.edits import Edit, EditStatus, Fact
-from service.contracts.generate import Comparison, Continuation, FinishReason
 from service.contracts.jobs import Progress
 from service.contracts.model import ModelStatus
 from service.contracts.problem import FieldError
@@ -17,8 +15,8 @@ from service.jobs import utcnow
 from tests.service.stand_in import EIFFEL, batch_json, evaluation_result, fact_scores, model_card, outcome
 
 
-def text_of(shown: RenderableType) -> str:
-    console = Console(file=io.StringIO(), width=120)
+def text_of(shown: RenderableType, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width)
     console.print(shown)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -28,37 +26,6 @@ def edit(**changes: object) -> Edit:
     request = {**EIFFEL, "target_true": "Paris"}
     known = {"id": "e", "status": EditStatus.RUNNING, "request": request, "fact_count": 1, "created_at": utcnow()}
     return Edit.model_validate({**known, **changes})
-
-
-def comparison(before: tuple[str, ...], after: tuple[str, ...], parts_at: int | None) -> Comparison:
-    sides = (
-        Continuation(
-            revision=number,
-            text="".join(tokens),
-            tokens=tokens,
-            logprobs=(0.0,) * len(tokens),
-            finish_reason=FinishReason.STOP,
-        )
-        for number, tokens in enumerate((before, after))
-    )
-    return Comparison(prompt="The [tower]", before=next(sides), after=next(sides), parts_at=parts_at)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "parts_at", "expected"),
-    [
-        ((" in", " Paris"), (" in", " Rome"), 1, ("in Paris", "in Rome")),
-        ((" Paris",), (" Rome",), 0, ("Paris", "Rome")),
-        ((" same",), (" same",), None, ("same", "same")),
-        ((), (" Rome",), 0, ("(ends at once)", "Rome")),
-    ],
-)
-def test_comparison(
-    before: tuple[str, ...], after: tuple[str, ...], parts_at: int | None, expected: tuple[str, str]
-) -> None:
-    shown = text_of(display.comparison_table([comparison(before, after, parts_at)], "base", "head"))
-    for part in ("The [tower]", "base", "head", *expected):
-        assert part in shown
 
 
 def test_fact_table_has_every_prompt_with_both_probabilities() -> None:
