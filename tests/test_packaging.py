@@ -22,8 +22,8 @@ LEFT_OUT = ("hub", "figures")
 """Extras that `make setup` does not install."""
 
 SHARED = {
-    *("active", "checks", "contracts", "documents", "edits", "errors", "evaluations"),
-    *("jobs", "keys", "ledger", "listing", "queue"),
+    *("active", "checks", "contracts", "datasets", "documents", "edits", "errors", "evaluations"),
+    *("items", "jobs", "keys", "ledger", "listing", "queue", "wording"),
 }
 """What the worker takes from the service."""
 
