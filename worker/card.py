@@ -37,6 +37,7 @@ def card_of(
         methods=tuple(_method_card(method, defaults[method.name], loaded) for method in methods.values()),
         template_tokens=longest(DEFAULT_TEMPLATES),
         ceilings=ceilings,
+        chat=loaded.tokenizer.chat_template is not None,
     )
 
 

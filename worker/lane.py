@@ -1,4 +1,4 @@
-"""A stream's worker side: a thread takes requests from Redis, the model thread answers them."""
+"""A stream's worker side: a thread takes requests from Redis, the model thread answers them, an outbox sends."""
 
 import logging
 import threading
@@ -13,15 +13,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from service.contracts.lane import LaneAnswer, LaneRequest
 from service.keys import Keys
+from worker.outbox import Outbox, Receipt
 
 log = logging.getLogger(__name__)
 
 GROUP = "workers"
-ANSWER_SECONDS = 60
-"""How long an answer waits to be fetched."""
-
-MOST_AT_ONCE = 16
-"""Requests handed out together; the rest waits for the next turn."""
 
 CLAIM_SECONDS = 1.0
 """How often it is looked whether another worker has died with requests that it had taken."""
@@ -54,13 +50,16 @@ class Lane(threading.Thread):
     Workers that read the same stream share its requests; what a dead one has left, another answers.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, stream: str, worker: str, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, redis: Redis, keys: Keys, stream: str, worker: str, wake: Callable[[], None], outbox: Outbox
+    ) -> None:
         super().__init__(name=f"lane {stream}", daemon=True)
         self._redis: Any = redis
         self._keys = keys
         self._stream = stream
         self._worker = worker
         self._wake = wake
+        self._outbox = outbox
         self._claim = redis.register_script(_CLAIM)
         self._claimed_at = 0.0
         self._waiting: deque[tuple[str, LaneRequest]] = deque()
@@ -79,29 +78,23 @@ class Lane(threading.Thread):
     def take(self) -> list[LaneRequest]:
         """Requests that somebody still waits for, oldest first."""
         taken: list[LaneRequest] = []
-        while self._waiting and len(taken) < MOST_AT_ONCE:
+        while self._waiting:
             entry, request = self._waiting.popleft()
             if request.deadline < time.time():
                 self._forget(entry)
             else:
                 self._entries[request.id] = entry
                 taken.append(request)
-        if self._waiting:
-            self._wake()
         return taken
 
-    def answer(self, request: LaneRequest, answer: LaneAnswer) -> None:
-        """Send an answer to whoever waits for it."""
-        key = self._keys.answer(request.id)
-        pipeline = self._redis.pipeline(transaction=True)
-        pipeline.lpush(key, answer.model_dump_json())
-        pipeline.expire(key, ANSWER_SECONDS)
-        try:
-            pipeline.execute()
-        except RedisError as error:
-            log.warning("could not answer request %s: %s", request.id, error)
-        if (entry := self._entries.pop(request.id, None)) is not None:  # None: taken twice, and answered before
-            self._forget(entry)
+    def answer(self, request: LaneRequest, answer: LaneAnswer | None) -> None:
+        """Send an answer to whoever waits for it, soon; after the last one, or None, the request is done with."""
+        if answer is not None:
+            self._outbox.send(request, answer)
+        if answer is None or answer.last:
+            entry = self._entries.pop(request.id, None)
+            if entry is not None:  # None: taken twice, and answered before
+                self._forget(entry)
 
     def end(self) -> None:
         """Stop reading."""
@@ -148,10 +141,4 @@ class Lane(threading.Thread):
             self._wake()
 
     def _forget(self, entry: str) -> None:
-        try:
-            pipeline = self._redis.pipeline(transaction=True)
-            pipeline.xack(self._stream, GROUP, entry)
-            pipeline.xdel(self._stream, entry)
-            pipeline.execute()
-        except RedisError as error:
-            log.warning("could not acknowledge entry %s: %s", entry, error)
+        self._outbox.done(Receipt(self._stream, GROUP, entry))

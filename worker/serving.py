@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from redis import Redis
@@ -30,20 +30,26 @@ from worker.engine.follower import Follower
 from worker.engine.history import History
 from worker.engine.mirror import Mirror
 from worker.engine.model_thread import ModelThread
-from worker.engine.readers import Readers
+from worker.engine.readers import MOST_ROWS, Readers
 from worker.engine.resident import Resident
 from worker.errors import WorkerError
+from worker.gone import Gone
 from worker.heartbeat import Board
 from worker.jobs import EditJob, EvaluationJob, Line
 from worker.lane import Lane
 from worker.lease import RETRY_SECONDS, Lease
 from worker.models.loaded import LoadedModel
+from worker.models.memory import free_bytes
 from worker.models.speed import compute_dtype
+from worker.outbox import Outbox
 from worker.rq_worker import EditWorker
 from worker.settings import Settings
 from worker.statistics.store import StatisticsStore
 
 log = logging.getLogger(__name__)
+
+READING_SHARE = 0.25
+"""Of the memory that is free at the start, what keys and values of continuations may take."""
 
 
 class Serving:
@@ -91,10 +97,11 @@ class Serving:
         ceilings = Ceilings(perplexity_ratio=settings.max_perplexity_ratio, kl=settings.max_kl, norm=settings.max_norm)
         card = card_of(self._resident, methods, defaults, ceilings)
         count_tokens = token_counter(loaded.tokenizer.backend_tokenizer)
-        readers = Readers(history, card, count_tokens)
-        thread = ModelThread(lambda: _answer(readers, follower, lane, moves), self._fatal)
+        readers = Readers(history, card, count_tokens, self._most_rows(), self._reading_bytes())
+        thread = ModelThread(lambda: _turn(readers, follower, gone, lane, moves), self._fatal)
+        gone, outbox = Gone(self._redis, self._keys, thread.wake), Outbox(self._redis)
         lane, moves = (
-            Lane(self._redis, self._keys, stream, self._board.worker, thread.wake)
+            Lane(self._redis, self._keys, stream, self._board.worker, thread.wake, outbox)
             for stream in (self._keys.lane, self._keys.moves)
         )
         follower = Follower(history, self._redis, self._keys, thread.wake, self._board.behind)
@@ -115,7 +122,7 @@ class Serving:
         if leads:  # before anybody is told that this worker is ready
             self._board.publish(card, tokenizer_text(loaded))
         lane.open()
-        with _running(thread, lane, follower, moves):
+        with _running(thread, (outbox, gone, lane, follower), moves):
             self._board.serving(lambda: self._resident.revision)
             log.info("ready: %s at r%d", loaded.name, self._resident.revision)
             if not leads:
@@ -128,6 +135,13 @@ class Serving:
             log.info("leading: this worker edits")
             worker.work(logging_level="WARNING")
             self._board.show(WorkerState.STOPPING, "ending the running step")
+
+    def _most_rows(self) -> int:
+        device = self._resident.loaded.device.type
+        return self._settings.max_batch_rows or MOST_ROWS.get(device, MOST_ROWS["cpu"])
+
+    def _reading_bytes(self) -> int:
+        return self._settings.reading_bytes or int(READING_SHARE * free_bytes(self._resident.loaded.device))
 
     def _find_beginning(self, lease: Lease, ledger: Ledger) -> bool:
         """Wait until there is a revision to boot from, or the lease, whose holder may write r0; returns the latter."""
@@ -176,26 +190,30 @@ class Serving:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _answer(readers: Readers, follower: Follower, *lanes: Lane) -> None:
+def _turn(readers: Readers, follower: Follower, gone: Gone, *lanes: Lane) -> bool:
     """The readers' turn on the model thread: whoever asks is answered from the head of this moment."""
     for lane in lanes:
         requests = lane.take()
         problem = follower.catch_up(asked=bool(requests))
         if problem is None:
-            readers.serve(requests, lane.answer)
+            readers.take_up(requests, lane.answer)
         else:
             for request in requests:
-                lane.answer(request, LaneAnswer(problem=problem.problem))
+                lane.answer(request, LaneAnswer(id=request.id, problem=problem.problem))
+    readers.dismiss(gone.ids)
+    return readers.step()
 
 
 @contextmanager
-def _running(thread: ModelThread, lane: Lane, follower: Follower, moves: Lane) -> Iterator[None]:
+def _running(thread: ModelThread, beside: Sequence[Outbox | Gone | Lane | Follower], moves: Lane) -> Iterator[None]:
     """Readers are answered while this is entered, however it is left; moves are the leader's to start."""
-    for each in (thread, lane, follower):
+    for each in (*beside, thread):
         each.start()
     try:
         yield
     finally:
-        for each in (lane, moves, follower, thread):
-            each.end()
+        thread.end()
         thread.join(timeout=10)
+        for each in (*beside, moves):
+            each.end()
+        beside[0].join(timeout=2)  # the last answers

@@ -38,6 +38,14 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(
         2**30, ge=0, description="of old revisions' weights that are kept on the device, and of deltas in memory"
     )
+    max_batch_rows: int | None = Field(
+        None, ge=1, description="continuations decoded together; else 32 on a CPU, 128 on a GPU"
+    )
+    reading_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="of continuations' keys and values; else a quarter of the memory that is free",
+    )
     lease_seconds: float = Field(10.0, gt=0, description="a worker silent for so long has lost the model to another")
 
     def blobs_of(self, model: str) -> str:

@@ -85,3 +85,8 @@ class LaneAnswer(Contract):
     decoded: Decoded | None = None
     revision: Revision | None = None
     problem: Problem | None = None
+
+    @property
+    def last(self) -> bool:
+        """Whether nothing more comes."""
+        return self.started is None and self.pieces is None

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -23,11 +24,12 @@ class StoppedError(Exception):
 class ModelThread(threading.Thread):
     """Runs tasks one after the other, each a generator that yields between small steps.
 
-    serve_readers: answers what is waiting, if anything; called between steps and when `wake` is called.
-    on_fatal: told of an error after which the process must end.
+    serve_readers: answers what is waiting, if anything, for one small step, and returns whether there is more to do;
+    called between steps and when `wake` is called. Beside a task it goes on for as long as the task's last step took,
+    so that each has half of the time. on_fatal: told of an error after which the process must end.
     """
 
-    def __init__(self, serve_readers: Callable[[], None], on_fatal: Callable[[BaseException], None]) -> None:
+    def __init__(self, serve_readers: Callable[[], bool], on_fatal: Callable[[BaseException], None]) -> None:
         super().__init__(name="model", daemon=True)
         self._serve_readers = serve_readers
         self._on_fatal = on_fatal
@@ -36,6 +38,7 @@ class ModelThread(threading.Thread):
         self._awake = False
         self._ending = False
         self._ended: BaseException | None = None
+        self._step_seconds = 0.0
 
     def submit(self, steps: Steps[Result], on_step: Callable[[Step], None], stop: threading.Event) -> "Future[Result]":
         """Run a task after those before it. When `stop` is set it is closed between two steps: StoppedError.
@@ -67,9 +70,11 @@ class ModelThread(threading.Thread):
         """The thread's life."""
         try:
             while self._wait():
-                self._serve_readers()
+                self._serve()
                 if self._tasks:
+                    begin = time.monotonic()
                     self._advance()
+                    self._step_seconds = time.monotonic() - begin
             self._abandon(StoppedError())
         except BaseException as error:
             log.exception("the model thread ends")
@@ -89,6 +94,13 @@ class ModelThread(threading.Thread):
             self._changed.wait_for(lambda: self._tasks or self._awake or self._ending)
             self._awake = False
             return not self._ending
+
+    def _serve(self) -> None:
+        begin = time.monotonic()
+        while self._serve_readers():
+            if self._ending or (self._tasks and time.monotonic() - begin >= self._step_seconds):
+                self.wake()  # there is more to do
+                return
 
     def _advance(self) -> None:
         steps, on_step, stop, future = self._tasks[0]

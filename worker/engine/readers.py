@@ -1,63 +1,89 @@
-"""Answer the requests of the generation stream: comparisons in one batch, and moves of the head."""
+"""Answer short requests turn by turn: continuations, all in one batch, and moves of the head."""
 
 import logging
-import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from service.checks import CountTokens, check_drift, check_generation
-from service.contracts.generate import Comparison, Continuation, GenerateAnswer, GenerateRequest
-from service.contracts.lane import LaneAnswer, LaneRequest
+from service.checks import CountTokens, check_drift
+from service.contracts.lane import DecodeRequest, LaneAnswer, LaneRequest
 from service.contracts.model import ModelCard
+from service.contracts.problem import Problem
 from service.contracts.revisions import ActivationRequest, Revision, RollbackRequest
-from service.errors import ProblemError, not_found
+from service.errors import ProblemError
+from worker.engine.asked import Asked
+from worker.engine.decoding import Decoding
 from worker.engine.device import device_error
-from worker.engine.generation import Wanted, decode
 from worker.engine.history import History
+from worker.engine.prompting import accept
+from worker.engine.turns import Turns
 from worker.errors import CorruptStateError, WorkerError
 
 log = logging.getLogger(__name__)
 
+Answer = Callable[[LaneRequest, LaneAnswer | None], None]
+"""Sends an answer to whoever asked; None says that nobody waits any longer."""
+
+MOST_ROWS = {"cpu": 32, "cuda": 128}
+"""Rows decoded together: more gain little."""
+
 
 class Readers:
-    """Serves what arrived while the model was busy. Runs on the model thread."""
+    """Serves readers between the steps of an edit. Runs on the model thread.
 
-    def __init__(self, history: History, card: ModelCard, count_tokens: CountTokens) -> None:
+    most_rows: decoded together, the others wait; cache_bytes: bounds the keys and values of those, one row excepted.
+    """
+
+    def __init__(
+        self, history: History, card: ModelCard, count_tokens: CountTokens, most_rows: int, cache_bytes: int
+    ) -> None:
         self._history = history
         self._card = card
         self._count_tokens = count_tokens
+        self._cache_bytes = cache_bytes
+        self._asked: dict[str, tuple[Asked, Answer]] = {}
+        self._turns = Turns(most_rows)
+        self._decoding = self._new_decoding()
 
-    def serve(self, requests: Sequence[LaneRequest], answer: Callable[[LaneRequest, LaneAnswer], None]) -> None:
-        """Answer every request, each with its result or with its problem."""
-        comparing: list[tuple[LaneRequest, GenerateRequest, list[Wanted]]] = []
+    def take_up(self, requests: Iterable[LaneRequest], answer: Answer) -> None:
+        """Move the head at once; let continuations join at the next step, under the revisions of this moment."""
         for request in requests:
+            if request.id in self._asked:
+                continue  # it came back, because this worker was silent for so long that another had taken it
             try:
-                match request.body:
-                    case GenerateRequest() as body:
-                        comparing.append((request, body, self._wanted(body)))
-                    case body:
-                        answer(request, LaneAnswer(revision=self._moved(request.id, body)))
+                self._take_up(request, answer)
             except ProblemError as error:
-                answer(request, LaneAnswer(problem=error.problem))
+                answer(request, _refused(request, error.problem))
             except CorruptStateError as error:
                 # Of an old revision, which has to be rebuilt; the head is in memory and does not depend on it.
                 log.exception("a revision cannot be rebuilt")
-                problem = ProblemError(500, "revision-damaged", str(error)).problem
-                answer(request, LaneAnswer(problem=problem))
-        if comparing:
-            try:
-                self._decode(comparing, answer)
-            except WorkerError:
-                raise
-            except Exception as error:
-                if device_error(error) is not None:
-                    raise
-                log.exception("a generation failed")
-                problem = ProblemError(
-                    500, "generation-failed", "The generation failed; the worker's log says why."
-                ).problem
-                for request, *_ in comparing:
-                    answer(request, LaneAnswer(problem=problem))
+                answer(request, _refused(request, ProblemError(500, "revision-damaged", str(error)).problem))
+
+    def dismiss(self, ids: Collection[str]) -> None:
+        """Free the rows of requests that nobody waits for any longer: these, and those past their deadline."""
+        now = time.time()
+        for key, (asked, answer) in list(self._asked.items()):
+            if key in ids or asked.request.deadline < now:
+                self._let_go(asked)
+                answer(asked.request, None)
+
+    def step(self) -> bool:
+        """Compute one step for those who wait, and tell them; returns whether there is more to compute."""
+        self._advance_one()
+        self._fill()
+        if self._decoding.rows:
+            self._guarded(self._decode, [asked for asked, _ in self._asked.values() if asked.speaks])
+        self._tell()
+        return bool(self._asked)
+
+    def _take_up(self, request: LaneRequest, answer: Answer) -> None:
+        if not isinstance(request.body, DecodeRequest):
+            answer(request, LaneAnswer(id=request.id, revision=self._moved(request.id, request.body)))
+            return
+        asked = accept(request, request.body, self._history, self._card, self._count_tokens)
+        self._asked[request.id] = asked, answer
+        self._turns.enter(asked)
+        if request.body.stream:
+            answer(request, LaneAnswer(id=request.id, started=asked.started))
 
     def _moved(self, request: str, body: RollbackRequest | ActivationRequest) -> Revision:
         if (made := self._history.made_for(request)) is not None:
@@ -69,60 +95,63 @@ class Readers:
         check_drift(self._history.drift, self._card.ceilings)
         return self._history.reapply(body.edit, request)
 
-    def _decode(
-        self,
-        comparing: Sequence[tuple[LaneRequest, GenerateRequest, list[Wanted]]],
-        answer: Callable[[LaneRequest, LaneAnswer], None],
-    ) -> None:
-        begin = time.perf_counter()
+    def _advance_one(self) -> None:
+        """One step beside the rows, for the request that has waited longest for one."""
+        asked = next((asked for asked, _ in self._asked.values() if asked.steps is not None), None)
+        if asked is not None:
+            self._guarded(asked.advance, [asked])
+
+    def _fill(self) -> None:
+        """Let rows join while there is room for them; the only one always has it."""
+        while (row := self._turns.next()) is not None:
+            if self._decoding.rows and self._decoding.bytes_with(row) > self._cache_bytes:
+                return
+            self._turns.join(row)
+            self._decoding.join([row])
+
+    def _decode(self) -> None:
+        self._turns.leave([row for row in self._decoding.step() if row.finish is not None])
+
+    def _guarded(self, compute: Callable[[], None], asking: Sequence[Asked]) -> None:
+        """Compute something; if it fails, tell those who have asked for it. What ends the worker is raised."""
+        try:
+            compute()
+        except WorkerError:
+            raise
+        except Exception as error:
+            if device_error(error) is not None:
+                raise
+            log.exception("a generation failed")
+            problem = ProblemError(
+                500, "generation-failed", "The generation failed; the worker's log says why."
+            ).problem
+            for asked in asking:
+                _, answer = self._asked[asked.request.id]
+                self._let_go(asked)
+                answer(asked.request, _refused(asked.request, problem))
+            if not self._asked:
+                self._decoding = self._new_decoding()  # what failed may have left some layers a token ahead of others
+
+    def _tell(self) -> None:
+        for asked, answer in list(self._asked.values()):
+            request = asked.request
+            if asked.body.stream and (pieces := asked.pieces()):
+                answer(request, LaneAnswer(id=request.id, pieces=pieces))
+            if asked.ended:
+                del self._asked[request.id]
+                answer(request, LaneAnswer(id=request.id, decoded=asked.decoded()))
+
+    def _let_go(self, asked: Asked) -> None:
+        del self._asked[asked.request.id]
+        self._turns.leave(asked.rows)
+        self._decoding.leave(asked.rows)
+        if not self._decoding.rows:
+            self._decoding = self._new_decoding()  # whatever a step that failed has left of the old one
+
+    def _new_decoding(self) -> Decoding:
         resident = self._history.resident
-        wanted = [row for _, _, rows in comparing for row in rows]
-        decoded = iter(decode(resident.loaded, resident.view, wanted))
-        for request, body, rows in comparing:
-            sides = [next(decoded) for _ in rows]
-            results = tuple(
-                _compared(prompt, before, after)
-                for prompt, before, after in zip(body.prompt, sides[::2], sides[1::2], strict=True)
-            )
-            generated = GenerateAnswer(
-                revision=rows[-1].revision,
-                model=resident.loaded.name,
-                seed=rows[0].seed if body.temperature > 0 else body.seed,
-                results=results,
-                seconds=time.perf_counter() - begin,
-            )
-            answer(request, LaneAnswer(generated=generated))
-
-    def _wanted(self, body: GenerateRequest) -> list[Wanted]:
-        check_generation(body, self._card, self._count_tokens)
-        seed = secrets.randbits(63) if body.seed is None else body.seed
-        before, after = self._number(body.before), self._number(body.after)
-        return [
-            Wanted(
-                prompt=prompt,
-                revision=revision,
-                weights=self._history.weights_at(revision),
-                max_new_tokens=body.max_new_tokens,
-                temperature=body.temperature,
-                top_p=body.top_p,
-                seed=seed,
-            )
-            for prompt in body.prompt
-            for revision in (before, after)
-        ]
-
-    def _number(self, name: str | int) -> int:
-        head = self._history.resident.revision
-        number = {"base": 0, "head": head}.get(name, name) if isinstance(name, str) else name
-        if int(number) > head:
-            raise not_found(f"revision r{number}", f"Revisions r0 to r{head} exist; GET /revisions lists them.")
-        return int(number)
+        return Decoding(resident.loaded, resident.view)
 
 
-def _compared(prompt: str, before: Continuation, after: Continuation) -> Comparison:
-    parts = next(
-        (at for at, pair in enumerate(zip(before.tokens, after.tokens, strict=False)) if pair[0] != pair[1]), None
-    )
-    if parts is None and len(before.tokens) != len(after.tokens):
-        parts = min(len(before.tokens), len(after.tokens))
-    return Comparison(prompt=prompt, before=before, after=after, parts_at=parts)
+def _refused(request: LaneRequest, problem: Problem) -> LaneAnswer:
+    return LaneAnswer(id=request.id, problem=problem)

@@ -5,12 +5,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from service.contracts.edits import EditStatus, Fact, Generations, Outcome, Requirements
+from service.contracts.generate import Sampling
 from service.contracts.problem import Problem
 from service.contracts.scores import FactScores, Metrics, Summaries
 from service.errors import ProblemError
 from worker.editing.progress import Steps
-from worker.engine.generation import Wanted, decode
+from worker.engine.generation import decode
 from worker.engine.resident import Resident
+from worker.engine.row import Wanted
 from worker.evaluation.metrics import fact_scores, measure, summaries
 from worker.models.view import Weights
 
@@ -82,7 +84,9 @@ def judge(resident: Resident, facts: Sequence[Fact], weights: Weights) -> Steps[
 
 
 def _generations(resident: Resident, facts: Sequence[Fact], weights: Weights) -> tuple[Generations, ...]:
-    rows = [Wanted(fact.prompt, 0, side, SHOWN_TOKENS) for fact in facts for side in ({}, weights)]
+    base: Weights = {}
+    sampling = Sampling(max_new_tokens=SHOWN_TOKENS)
+    rows = [Wanted(fact.prompt, 0, side, sampling) for fact in facts for side in (base, weights)]
     texts = [continuation.text for continuation in decode(resident.loaded, resident.view, rows)]
     return tuple(
         Generations(prompt=fact.prompt, before=before, after=after)

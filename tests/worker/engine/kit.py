@@ -8,6 +8,7 @@ import torch
 from redis import Redis
 from torch import Tensor
 
+from service.contracts.generate import Continuation, Sampling
 from service.contracts.revisions import Revision
 from service.edits import Edits
 from service.keys import Keys
@@ -18,7 +19,9 @@ from worker.engine.blobs import BlobStore
 from worker.engine.history import History
 from worker.engine.mirror import Mirror
 from worker.engine.resident import Resident
+from worker.engine.row import Wanted
 from worker.models.loaded import LoadedModel
+from worker.models.view import Weights
 
 TOKEN = "1:tests"
 
@@ -41,6 +44,16 @@ def dense_delta(loaded: LoadedModel, *layers: int, seed: int = 0, scale: float =
     shape = loaded.mlp_out(0).weight.shape
     size = tuple(reversed(shape)) if loaded.family.in_out else tuple(shape)
     return WeightDelta({layer: Dense(scale * torch.randn(size, generator=generator)) for layer in layers or (1,)})
+
+
+def wanted(prompt: str, revision: int, weights: Weights, length: int, **sampling: Any) -> Wanted:
+    """A continuation of so many tokens, greedy unless the sampling says otherwise."""
+    return Wanted(prompt, revision, weights, Sampling(max_new_tokens=length, **sampling))
+
+
+def timeless(side: Continuation) -> Continuation:
+    """All of a continuation but how long it took."""
+    return side.model_copy(update={"seconds": 0.0})
 
 
 def low_rank(change: Change) -> LowRank:

@@ -12,13 +12,13 @@ from service.errors import ProblemError
 from service.ledger import EditEndedError
 from tests.driving import finish, finish_noting
 from tests.worker.engine.desk import DEFAULTS, FACT, Desk, committed
-from tests.worker.engine.kit import bits, live_checksum, low_rank, overridden, random_delta, same_bits
+from tests.worker.engine.kit import bits, live_checksum, low_rank, overridden, random_delta, same_bits, wanted
 from worker.editing.context import EditContext, FactLike
 from worker.editing.delta import WeightDelta
 from worker.editing.method import discover
 from worker.editing.progress import Step, Steps
 from worker.editing.rank_one import RankOneHparams
-from worker.engine.generation import Wanted, decode
+from worker.engine.generation import decode
 from worker.engine.verdict import SHOWN_TOKENS
 from worker.errors import EditError
 
@@ -40,7 +40,7 @@ def test_an_edit_says_what_it_did(open_desk: Callable[..., Desk], family: str) -
     assert outcome.hparams["layers"] == [1]
     assert outcome.metrics.after.rewrite.target_new.nll < outcome.metrics.before.rewrite.target_new.nll
     assert len(outcome.metrics.after.paraphrases) == len(outcome.metrics.after.neighborhood) == 1
-    rows = [Wanted(FACT["prompt"], revision, history.weights_at(revision), SHOWN_TOKENS) for revision in (0, 1)]
+    rows = [wanted(FACT["prompt"], revision, history.weights_at(revision), SHOWN_TOKENS) for revision in (0, 1)]
     before, after = decode(resident.loaded, resident.view, rows)
     (shown,) = outcome.generations
     assert (shown.prompt, shown.before, shown.after) == (FACT["prompt"], before.text, after.text)

@@ -12,13 +12,13 @@ from service.contracts.edits import Edit, EditStatus, Fact, Outcome
 from service.contracts.scores import FactScores
 from tests.driving import finish, finish_noting
 from tests.worker.engine.desk import BATCH, DEFAULTS, DIRECT, FACT, MEMIT, Desk
-from tests.worker.engine.kit import bits, live_checksum, low_rank, random_delta, same_bits
+from tests.worker.engine.kit import bits, live_checksum, low_rank, random_delta, same_bits, wanted
 from worker.editing.context import EditContext, FactLike
 from worker.editing.delta import WeightDelta
 from worker.editing.method import Method, discover
 from worker.editing.progress import Steps
 from worker.engine.blobs import BlobStore
-from worker.engine.generation import Wanted, decode
+from worker.engine.generation import decode
 from worker.engine.verdict import SHOWN_FACTS, SHOWN_TOKENS
 from worker.evaluation.metrics import fact_scores, measure
 
@@ -90,7 +90,7 @@ def test_an_outcome_says_of_each_fact_what_can_be_measured_of_it(desk: Desk) -> 
         _close(scores, fact_scores(finish(steps)[0]))
     assert len(outcome.generations) == SHOWN_FACTS < len(facts)
     for fact, shown in zip(facts, outcome.generations, strict=False):
-        rows = [Wanted(fact["prompt"], 0, weights, SHOWN_TOKENS) for weights in ({}, head)]
+        rows = [wanted(fact["prompt"], 0, weights, SHOWN_TOKENS) for weights in ({}, head)]
         before, after = decode(resident.loaded, resident.view, rows)
         assert (shown.prompt, shown.before, shown.after) == (fact["prompt"], before.text, after.text)
     took = [scores.after.summary.EA for scores in outcome.facts]

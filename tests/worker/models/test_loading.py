@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from tests.families import CONFIGS, save_tiny_model, tiny_model
-from tests.worker.engine.kit import bits, live_checksum, same_bits
-from worker.engine.generation import Wanted, decode
+from tests.worker.engine.kit import bits, live_checksum, same_bits, timeless, wanted
+from worker.engine.generation import decode
 from worker.engine.resident import Resident
 from worker.errors import ModelNotFoundError, UnsupportedModelError, WorkerError
 from worker.models.families import FAMILIES
@@ -75,9 +75,9 @@ def test_the_checkpoints_decoding_habits_are_left_out(save: Save) -> None:
     """Some ship a repetition penalty or a top-k; asked is what the model itself says. What ends a text stays."""
     folder = save()
     prompts = ("The Eiffel Tower is located in the city of", "The")
-    rows = [Wanted(prompts[0], 0, {}, 12), Wanted(prompts[1], 0, {}, 12, temperature=1.0, seed=4)]
+    rows = [wanted(prompts[0], 0, {}, 12), wanted(prompts[1], 0, {}, 12, temperature=1.0, seed=4)]
     plain = tiny_model("llama")
-    expected = decode(plain, Resident(plain).view, rows)
+    expected = list(map(timeless, decode(plain, Resident(plain).view, rows)))
     habits: dict[str, Any] = {
         "repetition_penalty": 50.0,
         "do_sample": True,
@@ -90,7 +90,7 @@ def test_the_checkpoints_decoding_habits_are_left_out(save: Save) -> None:
     loaded = _load(folder)
     assert loaded.eos_token_ids == (1, 2)
     loaded.model.generation_config.eos_token_id = 1
-    assert decode(loaded, Resident(loaded).view, rows) == expected
+    assert list(map(timeless, decode(loaded, Resident(loaded).view, rows))) == expected
 
 
 def _refusal(folder: Path | str, kind: type[WorkerError], **options: str) -> str:
