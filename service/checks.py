@@ -113,11 +113,9 @@ def _too_long(
     """template_tokens: what is put before a fact's own prompt."""
     added = count_tokens("") + MOST_PREFIX
     for fact_field, fact in facts:
-        targets = {fact.target_new, fact.target_true or fact.target_new}
-        longest = max(map(_most_tokens, targets))
-        for field, prompt in _prompts(fact):
+        for field, prompt, targets in _prompts(fact):
             template = template_tokens if field == "prompt" else 0
-            if _most_tokens(prompt) + 1 + longest + added + template <= card.context_length:
+            if _most_tokens(prompt) + 1 + max(map(_most_tokens, targets)) + added + template <= card.context_length:
                 continue
             tokens = max(count_tokens(f"{prompt} {target}") for target in targets) + template
             if tokens > card.context_length:
@@ -128,11 +126,17 @@ def _numbered(facts: Iterable[Fact]) -> Iterable[tuple[str, Fact]]:
     return ((f"facts[{index}].", fact) for index, fact in enumerate(facts))
 
 
-def _prompts(fact: Fact) -> Iterable[tuple[str, str]]:
-    yield "prompt", fact.prompt
+def _prompts(fact: Fact) -> Iterable[tuple[str, str, set[str]]]:
+    """Each field with a prompt, and what is put behind it."""
+    targets = {fact.target_new, fact.target_true or fact.target_new}
+    yield "prompt", fact.prompt, targets
     for name, prompts in (("paraphrases", fact.paraphrases), ("neighborhood", fact.neighborhood)):
         for index, prompt in enumerate(prompts):
-            yield f"{name}[{index}]", prompt
+            yield f"{name}[{index}]", prompt, targets
+    for name, groups in (("locality", fact.locality), ("portability", fact.portability)):
+        for group, questions in groups.items():
+            for index, question in enumerate(questions):
+                yield f"{name}.{group}[{index}]", question.prompt, {question.answer}
 
 
 def _most_tokens(text: str) -> int:

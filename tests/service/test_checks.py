@@ -97,6 +97,13 @@ def test_every_prompt_must_fit(field: str) -> None:
     assert refusal(request).problem.errors[0].field == f"{field}[1]"
 
 
+@pytest.mark.parametrize("field", ["locality", "portability"])
+def test_every_question_must_fit_with_its_answer(field: str) -> None:
+    fits = {"prompt": "word", "answer": "word " * (CONTEXT - 1)}
+    request = edit(**{field: {"reasoning": [fits, {**fits, "prompt": "two words"}]}})
+    assert [error.field for error in refusal(request).problem.errors] == [f"{field}.reasoning[1]"]
+
+
 def batch(*changes: dict[str, Any]) -> BatchRequest:
     facts = [{**EIFFEL, "prompt": f"{number}. {EIFFEL['prompt']}", **fact} for number, fact in enumerate(changes)]
     return BatchRequest.model_validate({"facts": facts})
