@@ -4,7 +4,6 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -23,13 +22,6 @@ QUIET_SECONDS = 15.0
 """After which a stream says that nothing has come."""
 
 
-class Mailbox(Protocol):
-    """Where answers arrive; None says that the client has gone away."""
-
-    async def get(self) -> LaneAnswer | None:
-        """The next one."""
-
-
 class Exchange:
     """The answers to one request: `next` gives each, the iteration those of a stream.
 
@@ -44,10 +36,9 @@ class Exchange:
         self,
         request: LaneRequest,
         seconds: float,
-        mailbox: Mailbox,
+        mailbox: asyncio.Queue[LaneAnswer | None],
         still_there: Callable[[], Awaitable[None]],
         stopping: threading.Event,
-        quiet: float = QUIET_SECONDS,
     ) -> None:
         self.id = request.id
         self.ended = False
@@ -57,7 +48,6 @@ class Exchange:
         self._mailbox = mailbox
         self._still_there = still_there
         self._stopping = stopping
-        self._quiet = quiet
         self._reached_at = time.monotonic()
 
     async def next(self) -> LaneAnswer:
@@ -79,15 +69,15 @@ class Exchange:
         self.started = started
 
     async def __aiter__(self) -> AsyncIterator[tuple[Piece, ...]]:
-        """Pieces as they come. None at all say that nothing has come for `quiet` seconds: the client may like to know.
+        """Pieces as they come. None at all say that nothing has come for QUIET_SECONDS: the client may like to know.
 
         Raises what `next` does, and a 503 problem if another worker began anew after pieces were given out.
         """
         spoken, quiet_since = False, time.monotonic()
         while not self.ended:
-            answer = await self._next(min(LOOK_UP_SECONDS, self._quiet))
+            answer = await self._next(min(LOOK_UP_SECONDS, QUIET_SECONDS))
             if answer is None:
-                if time.monotonic() - quiet_since >= self._quiet:
+                if time.monotonic() - quiet_since >= QUIET_SECONDS:
                     quiet_since = time.monotonic()
                     yield ()
                 continue

@@ -17,7 +17,7 @@ from service.contracts.generate import Priority
 from service.contracts.lane import Decoded, DecodeRequest, LaneRequest
 from service.contracts.revisions import ActivationRequest, Revision, RollbackRequest
 from service.errors import ProblemError, no_worker, revision_not_reached
-from service.exchange import Exchange, bad_answer
+from service.exchange import LOOK_UP_SECONDS, Exchange, bad_answer
 from service.keys import Keys
 
 REACHED_SECONDS = 3.0
@@ -60,6 +60,8 @@ class Lane:
         self._max_waiting = max_waiting
         self._admit: Any = redis.register_script(_ADMIT)
         self._releases: set[asyncio.Task[None]] = set()
+        self._look: asyncio.Task[bool] | None = None
+        self._seen_at = -LOOK_UP_SECONDS
 
     async def ask(self, move: RollbackRequest | ActivationRequest, client_gone: ClientGone) -> Revision:
         """Move the head. The leader answers, or the next one if there is none.
@@ -158,9 +160,18 @@ class Lane:
             _log.warning("could not take back request %s: %s", exchange.id, error)
 
     async def _still_there(self) -> None:
-        names = await self._redis.zrange(self._keys.workers, 0, -1)
-        if not names or not await self._redis.exists(*map(self._keys.worker, names)):
+        """All requests that wait look together, and once a worker was seen, not at once again."""
+        if time.monotonic() - self._seen_at < LOOK_UP_SECONDS / 2:
+            return
+        if self._look is None or self._look.done():
+            self._look = asyncio.create_task(self._anybody())
+        if not await asyncio.shield(self._look):
             raise no_worker(self._keys.model, "it went away before it answered. Try again.")
+        self._seen_at = time.monotonic()
+
+    async def _anybody(self) -> bool:
+        names = await self._redis.zrange(self._keys.workers, 0, -1)
+        return bool(names) and bool(await self._redis.exists(*map(self._keys.worker, names)))
 
 
 async def _watch(client_gone: ClientGone, mailbox: Mailbox) -> None:

@@ -84,6 +84,14 @@ def worker(redis: Redis, keys: Keys, http: httpx.Client) -> Iterator[StandIn]:
 
 
 @pytest.fixture
+def release() -> Iterator[threading.Event]:
+    """Lets a worker go on that a test has made wait; at the latest when the test has ended."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
 def contents(valkey_url: str) -> Iterator[Callable[[], dict[str, bytes | None]]]:
     """Reads everything that Redis holds, to see that nothing has changed."""
     with Redis.from_url(valkey_url) as raw:

@@ -179,6 +179,10 @@ class StandIn:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Answer nobody any longer."""
         self._stop.set()
         for thread in self._threads:
             thread.join(60)

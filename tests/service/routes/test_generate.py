@@ -264,16 +264,6 @@ def test_while_another_worker_is_there_the_answer_is_waited_for(http: httpx.Clie
     assert http.get("/generate", params={"prompt": "a"}).status_code == 200
 
 
-def test_a_client_that_goes_away_is_not_waited_for(
-    http: httpx.Client, worker: StandIn, redis: Redis, keys: Keys
-) -> None:
-    worker.answer = nothing
-    with pytest.raises(httpx.ReadTimeout):
-        http.get("/generate", params={"prompt": "a", "timeout": 2}, timeout=0.3)
-    wait_until(lambda: worker.gone == [worker.asked[0].id])
-    assert lane_length(redis, keys) == 0
-
-
 def test_many_wait_at_once(http: httpx.Client, worker: StandIn) -> None:
     release = threading.Event()
 
