@@ -116,19 +116,19 @@ def _invalid(errors: Sequence[Any], body: Any) -> ProblemError:
     first = errors[0]
     if first["type"] == "json_invalid":
         return _not_json(f"{first['ctx']['error']} at {_position(body, first['loc'][-1])}")
-    fields = list(islice(map(_in_request, field_errors(_below(error) for error in errors)), MAX_ERRORS))
+    fields = list(islice(field_errors(map(_below, errors)), MAX_ERRORS))
     detail = "; ".join(f"{field.field}: {field.detail}" for field in fields)
     return ProblemError(422, "invalid-request", detail, errors=fields)
 
 
 def _below(error: Any) -> Any:
-    """Without the part of the request, such as "body", that a location begins with."""
-    return {**error, "loc": error["loc"][1:]}
-
-
-def _in_request(error: FieldError) -> FieldError:
+    """Without the part of the request, such as "body", that a location begins with; unless that is all of it."""
+    part, *below = error["loc"]
+    if below:
+        return {**error, "loc": below}
     whole = "must be a JSON object, sent with Content-Type: application/json"
-    return error if error.field else FieldError(field="body", detail=whole)
+    message = error["msg"] if error["type"] == "value_error" else whole
+    return {**error, "loc": (part,), "type": "value_error", "msg": message}
 
 
 def _position(body: Any, at: int) -> str:

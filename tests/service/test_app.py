@@ -108,6 +108,14 @@ def test_a_body_that_is_not_declared_as_json(http: httpx.Client, headers: dict[s
     assert http.post("/edits").status_code == 422
 
 
+def test_a_body_whose_fields_do_not_go_together(http: httpx.Client) -> None:
+    answer = http.post("/generate", json={"prompt": ["a"], "messages": [{"role": "user", "content": "a"}]})
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [
+        {"field": "body", "detail": "give either prompt or messages, and not both"},
+    ]
+
+
 def test_invented_fields_are_told_in_moderation(http: httpx.Client) -> None:
     answer = http.post("/edits", json={**EIFFEL, **{f"{number}{'x' * 1000}": 1 for number in range(100)}})
     assert answer.status_code == 422
