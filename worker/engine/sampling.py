@@ -41,32 +41,34 @@ class Draw:
 
     def choose(self, logits: Tensor) -> Tensor:
         """The token for logits [V]: a repetition penalty, temperature, top_k, top_p, then a draw, in this order."""
-        scores = self._penalized(logits)
+        asked = self.sampling
+        scores = penalized(logits, sorted(self._seen), asked.repetition_penalty)
         if self._noise is None:
             return scores.argmax()
-        scores = self._cut(scores / self.sampling.temperature)
+        scores = cut(scores / asked.temperature, asked.top_k, asked.top_p)
         uniform = torch.rand(scores.shape, generator=self._noise, device=scores.device).clamp_min(1e-20)
         # Adding Gumbel noise and taking the largest draws from the same distribution.
         return (scores - (-uniform.log()).log()).argmax()
 
-    def _penalized(self, logits: Tensor) -> Tensor:
-        """Tokens that the row has had lose (Keskar et al. 2019, arXiv:1909.05858, section 4.1)."""
-        penalty = self.sampling.repetition_penalty
-        if penalty == 1:
-            return logits
-        seen = torch.tensor(sorted(self._seen), device=logits.device)
-        scores = logits[seen]
-        return logits.index_put((seen,), torch.where(scores < 0, scores * penalty, scores / penalty))
 
-    def _cut(self, scores: Tensor) -> Tensor:
-        top_k, top_p = self.sampling.top_k, self.sampling.top_p
-        if top_k is not None and top_k < len(scores):
-            scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
-        if top_p < 1:
-            ordered, order = scores.log_softmax(-1).sort(descending=True)
-            beyond = ordered.exp().cumsum(-1) - ordered.exp() >= top_p
-            scores = scores.masked_fill(torch.zeros_like(beyond).scatter(0, order, beyond), -torch.inf)
-        return scores
+def penalized(logits: Tensor, seen: Sequence[int], penalty: float) -> Tensor:
+    """Logits [V] where the tokens seen have lost (Keskar et al. 2019, arXiv:1909.05858, section 4.1)."""
+    if penalty == 1:
+        return logits
+    index = torch.tensor(seen, device=logits.device)
+    scores = logits[index]
+    return logits.index_put((index,), torch.where(scores < 0, scores * penalty, scores / penalty))
+
+
+def cut(scores: Tensor, top_k: int | None, top_p: float) -> Tensor:
+    """Scores [V] without those beyond the top_k likeliest tokens, then beyond the fewest that make up top_p."""
+    if top_k is not None and top_k < len(scores):
+        scores = scores.masked_fill(scores < scores.topk(top_k).values[-1], -torch.inf)
+    if top_p < 1:
+        ordered, order = scores.log_softmax(-1).sort(descending=True)
+        beyond = ordered.exp().cumsum(-1) - ordered.exp() >= top_p
+        scores = scores.masked_fill(torch.zeros_like(beyond).scatter(0, order, beyond), -torch.inf)
+    return scores
 
 
 def choose(logits: Tensor, draws: Sequence[Draw]) -> list[Choice]:
