@@ -81,6 +81,8 @@ class Exchange:
                     quiet_since = time.monotonic()
                     yield ()
                 continue
+            if self.ended and answer.decoded is None:
+                raise bad_answer("texts")
             if answer.started is not None and (spoken or answer.started.revisions != self.started.revisions):
                 raise _worker_lost()
             if answer.pieces:

@@ -161,7 +161,6 @@ class StandIn:
         self.asked: list[LaneRequest] = []
         self.gone: list[str] = []
         self.answer: Callable[[LaneRequest], LaneAnswer | Iterable[LaneAnswer] | None] = self.answers
-        self._channel = self.redis.pubsub()
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._serve), threading.Thread(target=self._listen)]
 
@@ -170,6 +169,7 @@ class StandIn:
         self.ledger.append(entry(0, RevisionKind.BASE), token=TOKEN)
         self.publish()
         self.heartbeat()
+        self._channel = self.redis.pubsub()
         self._channel.subscribe(self.keys.gone)
         assert self._channel.get_message(timeout=60)["type"] == "subscribe"
         for thread in self._threads:

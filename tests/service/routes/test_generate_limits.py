@@ -24,8 +24,9 @@ WAITING, ROWS, TOKENS = 4, 8, 64
 @pytest.fixture(scope="module")
 def limited_url(valkey_url: str) -> Iterator[str]:
     """URL of an API with narrow limits."""
+    settings = Settings(model=MODEL, port=0, redis_url=valkey_url)
     limits = {"max_waiting": WAITING, "max_rows": ROWS, "max_request_tokens": TOKENS}
-    yield from serve(Settings(model=MODEL, port=0, redis_url=valkey_url, **limits))
+    yield from serve(settings.model_copy(update=limits))
 
 
 @pytest.fixture
