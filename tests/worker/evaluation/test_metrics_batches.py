@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor
 
 from service.contracts.edits import Fact
-from service.contracts.scores import FactSide, Metrics, Summary
+from service.contracts.scores import FactSide, Metrics
 from tests.driving import finish, finish_noting
 from tests.families import tiny_model
 from tests.worker.engine.kit import random_delta
@@ -141,10 +141,12 @@ def test_the_summary_of_many_is_the_mean_over_those_that_have_a_score() -> None:
     found = summaries(scores)
     for side, mean in (("before", found.before), ("after", found.after)):
         each: list[FactSide] = [getattr(score, side) for score in scores]
-        for name in set(Summary.model_fields) - {"S"}:
-            known = [value for one in each if (value := getattr(one.summary, name)) is not None]
+        scored = [one.summary.named() for one in each]
+        for name, value in mean.named().items():
+            known = [one[name] for one in scored if name in one]
             assert 0 < len(known) <= len(facts)
-            assert getattr(mean, name) == pytest.approx(fmean(known)), name
+            assert name == "S" or value == pytest.approx(fmean(known)), name
+        assert set(mean.named()) == {name for one in scored for name in one} == set(mean.ci95)
         assert mean.ES is not None
         assert mean.PS is not None
         assert mean.NS is not None
