@@ -49,7 +49,7 @@ def _of_draws(drawn: dict[str, NDArray[np.float64]]) -> dict[str, NDArray[np.flo
     if not drawn.keys() >= set(OF_S):
         return {}
     parts = np.stack([drawn[name] for name in OF_S])
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         return {"S": 3 / (1 / parts).sum(0)}
 
 

@@ -1,5 +1,6 @@
 """The scores of a padded batch with both sides in it are those of one prompt at a time on each side."""
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from statistics import fmean, harmonic_mean
@@ -133,6 +134,11 @@ def _wins(score: PromptScore) -> bool:
     return score.target_new.nll < score.target_true.nll
 
 
+def _ahead(score: PromptScore) -> float:
+    assert score.target_true is not None
+    return math.exp(-score.target_new.nll) - math.exp(-score.target_true.nll)
+
+
 def test_the_summary_follows_from_the_scores() -> None:
     resident = Resident(tiny_model("gpt2"))
     measured = measured_alone(resident, FULL, State.fold(resident, [random_delta(resident.loaded, 1, 2)]).weights)
@@ -150,6 +156,45 @@ def test_the_summary_follows_from_the_scores() -> None:
         assert fmean(s.target_true is not None and s.target_true.accuracy == 1 for s in side.neighborhood) == summary.NA
         assert summary.rewrite_acc == side.rewrite.target_new.accuracy
         assert summary.rephrase_acc == pytest.approx(fmean(s.target_new.accuracy for s in side.paraphrases))
+        assert summary.ES_diff == pytest.approx(_ahead(side.rewrite))
+        assert summary.PS_diff == pytest.approx(fmean(map(_ahead, side.paraphrases)))
+        assert summary.NS_diff == pytest.approx(-fmean(map(_ahead, side.neighborhood)))
+
+
+QUESTIONS = [
+    {"prompt": "The sport that Lionel Messi plays is", "answer": "basketball"},
+    {"prompt": "Messi", "answer": "a sport played in the city"},
+]
+
+
+def test_questions_are_scored_by_group_with_their_answers_forced() -> None:
+    resident = Resident(tiny_model("llama"))
+    loaded = resident.loaded
+    weights = State.fold(resident, [random_delta(loaded, 1, 2, scale=0.3)]).weights
+    groups = {"one": QUESTIONS, "two": QUESTIONS[:1], "none": []}
+    fact = Fact.model_validate({**FULL.model_dump(), "locality": groups, "portability": groups})
+    measured = measured_alone(resident, fact, weights)
+    argmax: list[list[list[int]]] = []
+    for side, install in _sides(measured, resident, weights):
+        install()
+        plain = [_plain(loaded, question["prompt"], question["answer"]) for question in QUESTIONS]
+        argmax.append([one.argmax for one in plain])
+        for found in (side.locality, side.portability):
+            for score, wanted in zip(found["one"], plain, strict=True):
+                assert score.answer.nll == pytest.approx(wanted.nll, rel=1e-4)
+                assert score.answer.accuracy == pytest.approx(wanted.accuracy)
+        right = {"one": fmean(one.accuracy for one in plain), "two": plain[0].accuracy}
+        assert side.summary.portability == pytest.approx({f"{name}_acc": value for name, value in right.items()})
+        if len(argmax) == 2:
+            same = [fmean(a == b for a, b in zip(*pair, strict=True)) for pair in zip(*argmax, strict=True)]
+            assert [score.same for score in side.locality["one"]] == pytest.approx(same)
+            assert 0 < fmean(same) < 1, "nothing or everything has changed, so the comparison shows little"
+            assert side.summary.locality == pytest.approx(
+                {"one_acc": fmean(same), "two_acc": same[0], "one_correct": right["one"], "two_correct": right["two"]}
+            )
+        else:
+            assert side.summary.locality["one_acc"] == 1
+        assert all(score.same is None for score in side.portability["one"])
 
 
 def test_what_was_not_given_is_not_scored() -> None:
