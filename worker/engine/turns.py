@@ -41,9 +41,10 @@ class Turns:
         """The row that `next` has named is in the batch now."""
         waiter = next(waiter for waiter, line in self._waiting.items() if line[0] is row)
         self._joined[id(row)] = waiter
-        self._waiting[waiter].popleft()
-        if not self._waiting[waiter]:
-            del self._waiting[waiter]
+        line = self._waiting.pop(waiter)
+        line.popleft()
+        if line:
+            self._waiting[waiter] = line  # behind the others: among equals they have waited longer now
 
     def leave(self, rows: Iterable[Row]) -> None:
         """Forget rows that have ended, or that nobody wants any more, whether they have joined or not."""
