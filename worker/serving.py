@@ -141,7 +141,8 @@ class Serving:
         return self._settings.max_batch_rows or MOST_ROWS.get(device, MOST_ROWS["cpu"])
 
     def _reading_bytes(self) -> int:
-        return self._settings.reading_bytes or int(READING_SHARE * free_bytes(self._resident.loaded.device))
+        given = self._settings.reading_bytes
+        return int(READING_SHARE * free_bytes(self._resident.loaded.device)) if given is None else given
 
     def _find_beginning(self, lease: Lease, ledger: Ledger) -> bool:
         """Wait until there is a revision to boot from, or the lease, whose holder may write r0; returns the latter."""
