@@ -55,9 +55,11 @@ def event_stream(events: AsyncIterator[bytes], revision: int) -> EventSourceResp
 
 
 def _check(body: DecodeRequest, services: Services) -> None:
-    card = services.board.look().ready_card()
+    notices = services.board.look()
+    card = notices.ready_card()
     for name in body.revisions:
-        services.ledger.resolve(name)
+        if notices.head is None or (isinstance(name, int) and name > notices.head):
+            services.ledger.resolve(name)  # says which there are
     check_generation(body, card, services.board.counter(card))
 
 
