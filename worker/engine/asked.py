@@ -9,7 +9,7 @@ from worker.engine.decoding import View
 from worker.engine.row import Row
 from worker.models.loaded import LoadedModel
 from worker.models.memory import MOST_TOKENS
-from worker.models.positions import target_row
+from worker.models.positions import Row as Target
 from worker.models.reads import read_rows
 from worker.models.view import Weights
 
@@ -61,13 +61,13 @@ class Asked:
 
 
 def target_probabilities(
-    loaded: LoadedModel, view: View, prompts: Sequence[str], sides: Sequence[Weights], targets: Sequence[str]
+    loaded: LoadedModel, view: View, targets: Sequence[Sequence[Target]], sides: Sequence[Weights]
 ) -> Steps[tuple[float, ...]]:
-    """The probability of each target, whole, after each prompt under each weights, in this order, by teacher forcing.
+    """The probability of each target, whole, by teacher forcing: for each prompt, under each weights, of each target.
 
-    A step runs as many rows as are worth one.
+    targets: the rows to read, prompt by prompt. A step runs as many rows as are worth one.
     """
-    asked = [(target_row(loaded.tokenizer, p, t), side) for p in prompts for side in sides for t in targets]
+    asked = [(target, side) for of_prompt in targets for side in sides for target in of_prompt]
     widest = max(len(row.ids) for row, _ in asked)
     most = max(1, MOST_TOKENS.get(loaded.device.type, MOST_TOKENS["cpu"]) // widest)
     found: list[float] = []

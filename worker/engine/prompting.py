@@ -14,6 +14,8 @@ from worker.engine.asked import Asked, target_probabilities
 from worker.engine.history import History
 from worker.engine.row import Row, Wanted
 from worker.models.loaded import LoadedModel
+from worker.models.positions import Row as Target
+from worker.models.positions import reply_row, target_row
 
 
 def accept(
@@ -27,12 +29,9 @@ def accept(
     loaded = history.resident.loaded
     texts = body.prompts or (_conversation(loaded, body.messages),)
     ids = [_tokens(loaded, text, special=not body.messages) for text in texts]
-    field = "messages" if body.messages else "prompt"
-    for index, tokens in enumerate(ids):
-        if not tokens:
-            raise invalid(f"{field}[{index}]", "has no tokens for this model; say something else", "no-tokens")
-        if len(tokens) + least_new_tokens(body) > card.context_length:
-            raise too_long(field if body.messages else f"{field}[{index}]", len(tokens) + least_new_tokens(body), card)
+    targets = [[_target(loaded, body, text, target) for target in body.targets] for text in texts]
+    for index, (tokens, following) in enumerate(zip(ids, targets, strict=True)):
+        _check_length("messages" if body.messages else f"prompt[{index}]", body, card, tokens, following)
     revisions = tuple(_number(history, name) for name in body.revisions)
     weights = [history.weights_at(revision) for revision in revisions]
     rows = [
@@ -43,8 +42,18 @@ def accept(
     ]
     asked = Asked(request, body, Started(revisions=revisions, prompts=texts, prompt_tokens=tuple(map(len, ids))), rows)
     if body.targets:
-        asked.steps = target_probabilities(loaded, history.resident.view, texts, weights, body.targets)
+        asked.steps = target_probabilities(loaded, history.resident.view, targets, weights)
     return asked
+
+
+def _check_length(
+    field: str, body: DecodeRequest, card: ModelCard, tokens: Sequence[int], targets: Sequence[Target]
+) -> None:
+    if not tokens:
+        raise invalid(field, "has no tokens for this model; say something else", "no-tokens")
+    needed = max(len(tokens) + least_new_tokens(body), *(len(target.ids) + 1 for target in targets), 0)
+    if needed > card.context_length:
+        raise too_long(field, needed, card)
 
 
 def _room(body: DecodeRequest, card: ModelCard, tokens: Sequence[int]) -> int:
@@ -57,13 +66,18 @@ def _conversation(loaded: LoadedModel, messages: Sequence[Message]) -> str:
     turns: list[dict[str, Any]] = [message.model_dump() for message in messages]
     try:
         return str(loaded.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    except TemplateError as error:
+    except (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # a template is a program of the model's, and may fail as one
         raise invalid("messages", f"the model's chat template does not take them: {error}", "chat-template") from None
 
 
 def _tokens(loaded: LoadedModel, text: str, *, special: bool) -> tuple[int, ...]:
     """A chat template has put the special tokens into the text already."""
     return tuple(loaded.tokenizer(text, add_special_tokens=special)["input_ids"])
+
+
+def _target(loaded: LoadedModel, body: DecodeRequest, text: str, target: str) -> Target:
+    return (reply_row if body.messages else target_row)(loaded.tokenizer, text, target)
 
 
 def _number(history: History, name: str | int) -> int:

@@ -58,9 +58,23 @@ def target_row(tokenizer: Any, prompt: str, target: str, subject: str | None = N
     """prefix + prompt + target without the target's last token, read where each target token is predicted."""
     text = prefix + prompt
     encoded = tokenizer(continuation(text, target), return_offsets_mapping=True)
-    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    where = [index for index, (begin, end) in enumerate(offsets) if end > len(text) and end > begin]
+    offsets = encoded["offset_mapping"]
     anchor = 0 if subject is None else last_token_before(offsets, len(prefix) + subject_end(prompt, subject))
+    return _read_after(len(text), encoded["input_ids"], offsets, anchor)
+
+
+def reply_row(tokenizer: Any, conversation: str, reply: str) -> Row:
+    """As `target_row`, of a conversation in its chat template, up to where the model is to speak, and of its reply.
+
+    The template has put in all special tokens and white space already.
+    """
+    encoded = tokenizer(conversation + reply, add_special_tokens=False, return_offsets_mapping=True)
+    return _read_after(len(conversation), encoded["input_ids"], encoded["offset_mapping"])
+
+
+def _read_after(length: int, ids: Sequence[int], offsets: Offsets, anchor: int = 0) -> Row:
+    """Tokens without the last one, read where each token that reaches beyond `length` characters is predicted."""
+    where = [index for index, (begin, end) in enumerate(offsets) if end > length and end > begin]
     return Row(
         ids=tuple(ids[: where[-1]]),
         anchor=anchor,

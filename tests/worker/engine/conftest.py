@@ -11,6 +11,7 @@ from service.keys import Keys
 from tests.families import tiny_model
 from tests.worker.engine.desk import Desk
 from tests.worker.engine.kit import Boot, Stand
+from tests.worker.engine.reading_desk import ReadingDesk
 
 
 @pytest.fixture
@@ -33,6 +34,12 @@ def open_desk(redis: Redis, keys: Keys, tmp_path: Path) -> Callable[..., Desk]:
 def desk(open_desk: Callable[..., Desk]) -> Desk:
     """A desk with a tiny llama, to which nothing has happened."""
     return open_desk()
+
+
+@pytest.fixture
+def reading(boot: Boot) -> ReadingDesk:
+    """Readers of a tiny gpt2 with three revisions."""
+    return ReadingDesk(boot("gpt2"))
 
 
 @pytest.fixture

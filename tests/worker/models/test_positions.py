@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.families import tiny_tokenizer
-from worker.models.positions import continuation, last_token_before, subject_end, subject_row, target_row
+from worker.models.positions import continuation, last_token_before, reply_row, subject_end, subject_row, target_row
 
 WORDS = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zs", "Zl", "Zp"]), min_size=1, max_size=12
@@ -61,3 +61,15 @@ def test_targets_follow_the_prompt(prefix: str, prompt: str, target: str) -> Non
 def test_a_target_with_its_own_space_gets_no_second_one() -> None:
     assert continuation("a", "b") == continuation("a", " b") == "a b"
     assert continuation("a", "\nb") == "a\nb"
+
+
+@given(WORDS, WORDS)
+def test_a_reply_follows_its_conversation_as_it_is(said: str, reply: str) -> None:
+    tokenizer = tiny_tokenizer()
+    conversation = f"<pad>user: {said}\n<pad>assistant:\n"
+    row = reply_row(tokenizer, conversation, reply)
+    whole = tokenizer(conversation + reply)["input_ids"]
+    assert [*row.ids, row.targets[-1]] == whole
+    assert row.targets == tuple(whole[-len(row.targets) :])
+    assert row.reads == tuple(range(len(whole) - len(row.targets) - 1, len(whole) - 1))
+    assert tokenizer.decode(row.targets).endswith(reply)
