@@ -34,7 +34,7 @@ class Desk:
         self.edits, self.evaluations = Edits(redis, keys), Evaluations(redis, keys)
         self.jobs: Jobs[Any, Any] = self.edits if noun == "edit" else self.evaluations
         self.draining, self.stop = threading.Event(), threading.Event()
-        self.thread = ModelThread(lambda: None, lambda _: None)
+        self.thread = ModelThread(lambda: False, lambda _: None)
         self.thread.start()
         self.ran: list[str] = []
         self.fence: Callable[[], None] = lambda: None
