@@ -2,8 +2,7 @@
 
 import threading
 import time
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -15,8 +14,7 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from service.contracts.edits import Edit, EditRequest, Fact, Generations, Outcome
 from service.contracts.evaluations import EvaluationResult, ScoredFact
-from service.contracts.generate import Continuation, FinishReason
-from service.contracts.lane import Decoded, DecodeRequest, LaneAnswer, LaneRequest, Piece, Started
+from service.contracts.lane import Decoded, DecodeRequest, LaneAnswer, LaneRequest
 from service.contracts.model import MethodCard, ModelCard, WorkerState, WorkerStatus
 from service.contracts.revisions import ActivationRequest, Entry, RevisionKind, RollbackRequest
 from service.contracts.scores import (
@@ -33,6 +31,7 @@ from service.edits import Edits, applied_fields
 from service.evaluations import Evaluations
 from service.keys import Keys
 from service.ledger import Ledger
+from tests.service.speech import decoded, pieces_of
 
 TOKEN = "1"
 CONTEXT = 40
@@ -282,52 +281,8 @@ class StandIn:
         return answers
 
     def decoded(self, body: DecodeRequest) -> Decoded:
-        """Every continuation is " at " and the name of its revision; later alternatives add their number."""
-        prompts = body.prompts or (" ".join(f"<{turn.role}> {turn.content}" for turn in body.messages),)
-        rows = [(number, name) for _ in prompts for number in range(body.sampling.n) for name in body.revisions]
-        return Decoded(
-            started=Started(
-                revisions=tuple(map(self.ledger.resolve, body.revisions)),
-                prompts=prompts,
-                prompt_tokens=tuple(len(prompt.split()) for prompt in prompts),
-            ),
-            continuations=tuple(
-                continuation(self.ledger.resolve(name), " at", f" {name}", *([f" {number}"] if number else []))
-                for number, name in rows
-            ),
-            probabilities=(0.25,) * (len(prompts) * len(body.revisions) * len(body.targets)),
-            seconds=0.01,
-        )
-
-
-def continuation(revision: int, *tokens: str, **changes: Any) -> Continuation:
-    """What a row has said."""
-    return Continuation(
-        revision=revision,
-        text="".join(tokens),
-        tokens=tokens,
-        token_ids=tuple(zlib.crc32(token.encode()) for token in tokens),
-        logprobs=tuple(-0.5 - at for at in range(len(tokens))),
-        finish_reason=FinishReason.LENGTH,
-        seconds=0.01,
-    ).model_copy(update=changes)
-
-
-def pieces_of(continuations: Sequence[Continuation]) -> Iterable[tuple[Piece, ...]]:
-    """The same step by step: in each all rows that still go on say one token."""
-    for step in range(max(len(one.tokens) for one in continuations)):
-        yield tuple(
-            Piece(
-                row=row,
-                text=one.tokens[step],
-                tokens=one.tokens[step : step + 1],
-                token_ids=one.token_ids[step : step + 1],
-                logprobs=one.logprobs[step : step + 1],
-                finish_reason=one.finish_reason if step + 1 == len(one.tokens) else None,
-            )
-            for row, one in enumerate(continuations)
-            if step < len(one.tokens)
-        )
+        """What `decoded` says, of the revisions that there are."""
+        return decoded(body, self.ledger.resolve)
 
 
 def queue_edit(edits: Edits, **changes: Any) -> Edit:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from service.comparing import compare, label, parts_at
 from service.contracts.generate import GenerateQuery
 from service.contracts.lane import Decoded, Piece, Started
-from tests.service.stand_in import continuation
+from tests.service.speech import continuation
 
 ANY = settings(database=None, deadline=None, max_examples=60)
 

@@ -12,7 +12,7 @@ from service.contracts.generate import (
     Side,
 )
 from service.sides import Transcript, comparison_table, piece_line
-from tests.service.stand_in import continuation
+from tests.service.speech import continuation
 from tests.service.test_display import text_of
 
 Tokens = tuple[str, ...]

@@ -45,7 +45,14 @@ def test_before_and_after_of_every_prompt(http: httpx.Client, worker: StandIn, r
 
 
 def test_post_takes_the_same_as_json(http: httpx.Client, worker: StandIn) -> None:
-    sampling: dict[str, Any] = {"temperature": 0.5, "top_k": 3, "repetition_penalty": 1.5, "stop": [" "], "seed": 7, "top_logprobs": 2}
+    sampling: dict[str, Any] = {
+        "temperature": 0.5,
+        "top_k": 3,
+        "repetition_penalty": 1.5,
+        "stop": [" "],
+        "seed": 7,
+        "top_logprobs": 2,
+    }
     answer = http.post("/generate", json={"prompt": ["one"], "before": 0, "priority": "background", **sampling})
     assert answer.status_code == 200
     assert answer.json()["seed"] == 7

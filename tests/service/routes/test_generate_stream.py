@@ -252,3 +252,11 @@ def test_the_server_stops_while_streams_are_open(valkey_url: str, redis: Redis, 
         wait_until(lambda: sorted(worker.gone) == sorted(request.id for request in worker.asked))
         assert not any(redis.exists(request.answers) for request in worker.asked)
     assert lane_length(redis, keys) == 0
+
+
+def test_both_shapes_of_the_answer_are_documented(http: httpx.Client) -> None:
+    path = http.get("/openapi.json").json()["paths"]["/generate"]
+    for method in ("get", "post"):
+        content = path[method]["responses"]["200"]["content"]
+        assert content["application/json"]["schema"]["$ref"].endswith("/GenerateAnswer")
+        assert content["text/event-stream"]["itemSchema"]["properties"]["event"]["enum"] == ["piece", "done", "problem"]

@@ -14,7 +14,8 @@ from service.contracts.lane import LaneAnswer, LaneRequest
 from service.contracts.revisions import RevisionKind
 from service.keys import Keys
 from tests.service.asking import body_of, decode_of, lane_length, wait_until
-from tests.service.stand_in import StandIn, continuation, pieces_of
+from tests.service.speech import continuation, pieces_of
+from tests.service.stand_in import StandIn
 
 MODEL = "test-model"
 
