@@ -18,7 +18,7 @@ AT_ONCE = 2**20
 OF_S = ("ES", "PS", "NS")
 
 
-def mean_of(found: Sequence[Summary]) -> Summary:
+def mean_of(found: Sequence[Summary], *, intervals: bool = True) -> Summary:
     """Each score's mean over those that have it; S is of the means (ROME, section 3.1), not their mean.
 
     Where there are two or more, ci95 says where the means lie in 95 % of draws, with replacement, of so many of them;
@@ -28,7 +28,7 @@ def mean_of(found: Sequence[Summary]) -> Summary:
     names = list(dict.fromkeys(name for row in rows for name in row if name != "S"))
     table = np.array([[row.get(name, np.nan) for name in names] for row in rows])
     means = dict(zip(names, np.nanmean(table, axis=0).tolist(), strict=True))
-    drawn = _drawn_means(table, names) if len(rows) > 1 else {}
+    drawn = _drawn_means(table, names) if intervals and len(rows) > 1 else {}
     return Summary.of(
         {**means, **_of_means(means)},
         {name: _interval(values) for name, values in {**drawn, **_of_draws(drawn)}.items()},
