@@ -24,6 +24,7 @@ class Asked:
         self.rows = rows
         self.probabilities: tuple[float, ...] = ()
         self.steps: Steps[tuple[float, ...]] | None = None
+        self._telling = list(enumerate(rows))
         self._began = time.perf_counter()
 
     @property
@@ -47,7 +48,8 @@ class Asked:
 
     def pieces(self) -> tuple[Piece, ...]:
         """What its rows have said since this was asked last."""
-        found = (row.piece(number) for number, row in enumerate(self.rows))
+        found = [row.piece(number) for number, row in self._telling]
+        self._telling = [(number, row) for number, row in self._telling if row.finish is None]
         return tuple(piece for piece in found if piece is not None)
 
     def decoded(self) -> Decoded:
