@@ -1,228 +1,149 @@
 """Every request of the stream gets its result or its problem, and the head they speak of is the same for all."""
 
-import secrets
-from pathlib import Path
-from typing import Any
-
 import pytest
-import torch
-from redis import Redis
 
-from service.checks import token_counter
-from service.contracts.generate import FinishReason, GenerateRequest
-from service.contracts.lane import LaneAnswer, LaneRequest
+from service.contracts.lane import DecodeRequest
 from service.contracts.revisions import ActivationRequest, RevisionKind, RollbackRequest
-from service.keys import Keys
-from tests.families import tiny_model
-from tests.worker.engine.kit import Stand, bits, live_checksum, overridden, random_delta, same_bits
-from worker.card import card_of
-from worker.editing.method import discover
-from worker.engine.generation import Wanted, decode
-from worker.engine.readers import Readers
-from worker.errors import LeaseLostError
-
-PROMPT = "The Eiffel Tower is located in the city of"
+from tests.worker.engine.kit import Boot, live_checksum, timeless
+from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, refusal, request_of, same, whole
+from worker.errors import LeaseLostError, StorageError
 
 
-class Desk:
-    """Readers on an engine with three revisions; `ask` returns their answers in order."""
-
-    def __init__(self, stand: Stand, commits: int = 2) -> None:
-        self.stand = stand
-        methods = discover()
-        card = card_of(stand.resident, methods, dict.fromkeys(methods))
-        self.readers = Readers(stand.history, card, token_counter(stand.loaded.tokenizer.backend_tokenizer))
-        for seed in range(commits):
-            stand.commit(random_delta(stand.loaded, 1 + seed, seed=seed))
-
-    def ask(self, *bodies: GenerateRequest | RollbackRequest | ActivationRequest, again: str = "") -> list[LaneAnswer]:
-        """Serve requests together; `again` is the id of one that was asked before."""
-        requests = [LaneRequest(id=again or secrets.token_hex(8), body=body, deadline=2e9) for body in bodies]
-        answers: dict[str, LaneAnswer] = {}
-
-        def answer(request: LaneRequest, given: LaneAnswer) -> None:
-            assert request.id not in answers
-            answers[request.id] = given
-
-        self.readers.serve(requests, answer)
-        assert overridden(self.stand.loaded) == []
-        return [answers[request.id] for request in requests]
+def test_before_and_after_are_what_each_revision_says(reading: ReadingDesk) -> None:
+    prompts = (PROMPT, "The")
+    answer = reading.decoded(asking(*prompts, revisions=("r1", "head")))
+    assert answer.started.revisions == (1, 2)
+    assert answer.started.prompts == prompts
+    expected = [reading.alone(prompt, revision) for prompt in prompts for revision in (1, 2)]
+    assert all(map(same, answer.continuations, expected))
+    assert len({said.text for said in expected}) > 2
+    assert answer.probabilities == ()
+    assert answer.seconds >= max(said.seconds for said in answer.continuations) > 0
 
 
-@pytest.fixture
-def desk(redis: Redis, keys: Keys, tmp_path: Path) -> Desk:
-    return Desk(Stand(redis, keys, tiny_model("gpt2"), tmp_path))
+def test_equal_revisions_say_the_same(reading: ReadingDesk) -> None:
+    before, after = reading.decoded(asking(revisions=("r1", 1))).continuations
+    assert timeless(before) == timeless(after)
 
 
-def _generate(**fields: Any) -> GenerateRequest:
-    return GenerateRequest.model_validate({"prompt": [PROMPT], "max_new_tokens": 8, **fields})
+def test_one_revision_alone_may_be_asked(reading: ReadingDesk) -> None:
+    (said,) = reading.decoded(asking(revisions=("head",))).continuations
+    assert same(said, reading.alone(PROMPT, 2))
 
 
-def test_before_and_after_are_what_each_revision_says(desk: Desk) -> None:
-    prompts = [PROMPT, "The"]
-    (given,) = desk.ask(_generate(prompt=prompts, before="r1", after="head"))
-    answer = given.generated
-    assert answer is not None
-    assert (answer.revision, answer.model, answer.seed) == (2, "tiny-gpt2", None)
-    assert [result.prompt for result in answer.results] == prompts
-    resident, history = desk.stand.resident, desk.stand.history
-    for result in answer.results:
-        rows = [Wanted(result.prompt, revision, history.weights_at(revision), 8) for revision in (1, 2)]
-        before, after = decode(resident.loaded, resident.view, rows)
-        assert (result.before.tokens, result.after.tokens) == (before.tokens, after.tokens)
-        assert (result.before.revision, result.after.revision) == (1, 2)
-    assert answer.seconds > 0
+def test_nothing_to_do_is_said(reading: ReadingDesk) -> None:
+    assert not reading.readers.step()
+    reading.take_up(asking(max_new_tokens=3))
+    assert [reading.readers.step() for _ in range(4)] == [True, True, False, False]
 
 
-def test_the_first_difference_is_named(desk: Desk) -> None:
-    given = desk.ask(
-        _generate(before="base", after="base"), _generate(), _generate(prompt=["The", PROMPT], before=0, after=1)
-    )
-    results = [result for answer in given if answer.generated for result in answer.generated.results]
-    assert len(results) == 4
-    assert results[0].parts_at is None
-    assert results[0].before == results[0].after
-    for result in results[1:]:
-        pairs = list(zip(result.before.tokens, result.after.tokens, strict=True))
-        differing = [at for at, pair in enumerate(pairs) if pair[0] != pair[1]]
-        assert result.parts_at == (differing[0] if differing else None)
-    assert any(result.parts_at is not None for result in results)
-
-
-def test_sides_of_different_length_part_where_the_shorter_ends(desk: Desk) -> None:
-    loaded, resident = desk.stand.loaded, desk.stand.resident
-    prompts = [PROMPT, "The", "Lionel Messi plays", "Question: What", "In", "Москва", "A city"]
-    ids = [loaded.tokenizer(prompt, return_tensors="pt")["input_ids"] for prompt in prompts]
-    first = []
-    for revision in (0, 2):
-        with torch.no_grad(), resident.view([desk.stand.history.weights_at(revision)]):
-            first.append([int(loaded.model(row).logits[0, -1].argmax()) for row in ids])
-    prompt, end = next((text, head) for text, base, head in zip(prompts, *first, strict=True) if base != head)
-    loaded.model.generation_config.eos_token_id = [end]
-    (given,) = desk.ask(_generate(prompt=[prompt], max_new_tokens=1))
-    assert given.generated is not None
-    (result,) = given.generated.results
-    assert (len(result.before.tokens), result.after.tokens) == (1, ())
-    assert result.after.finish_reason is FinishReason.STOP
-    assert result.parts_at == 0
-
-
-def test_a_seed_is_drawn_where_none_is_given_and_told(desk: Desk) -> None:
-    first, second = (given.generated for given in desk.ask(*[_generate(temperature=1.5)] * 2))
-    assert first is not None
-    assert second is not None
-    assert isinstance(first.seed, int)
-    assert first.seed != second.seed
-    (again,) = desk.ask(_generate(temperature=1.5, seed=first.seed))
-    assert again.generated is not None
-    for result, known in zip(again.generated.results, first.results, strict=True):
-        assert (result.before.tokens, result.after.tokens) == (known.before.tokens, known.after.tokens)
-
-
-def test_the_head_moves_for_those_who_ask_later(desk: Desk) -> None:
+def test_the_head_moves_for_those_who_ask_later(reading: ReadingDesk) -> None:
     """A rollback between two comparisons of one turn: each sees the head of its own moment."""
-    first, rollback, second = desk.ask(_generate(), RollbackRequest(to=0), _generate(before="r2"))
-    assert first.generated is not None
+    first, rollback, second = reading.ask(asking(), RollbackRequest(to=0), asking(revisions=("r2", "head")))
     assert rollback.revision is not None
-    assert second.generated is not None
-    assert (first.generated.revision, rollback.revision.revision, second.generated.revision) == (2, 3, 3)
-    assert rollback.revision.kind is RevisionKind.ROLLBACK
-    (before,), (after,) = first.generated.results, second.generated.results
-    assert before.before.tokens == after.after.tokens
-    assert before.after.tokens == after.before.tokens
-    assert live_checksum(desk.stand.loaded) == desk.stand.resident.base_checksum
+    assert whole(first).started.revisions == (0, 2)
+    assert whole(second).started.revisions == (2, 3)
+    assert (rollback.revision.revision, rollback.revision.kind) == (3, RevisionKind.ROLLBACK)
+    before, after = whole(first).continuations
+    then, now = whole(second).continuations
+    assert before.tokens == now.tokens != after.tokens == then.tokens
+    assert live_checksum(reading.stand.loaded) == reading.stand.resident.base_checksum
+
+
+def test_a_move_of_the_head_is_answered_at_once(reading: ReadingDesk) -> None:
+    """Before anything else is computed, and once."""
+    name, move = reading.take_up(asking(), RollbackRequest(to=1))
+    assert name not in reading.heard
+    assert [answer is not None and answer.revision is not None for answer in reading.heard[move]] == [True]
+    reading.finish()
+    assert len(reading.heard[move]) == len(reading.heard[name]) == 1
 
 
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        (_generate(after="r3"), 404, "no revision r3"),
-        (_generate(before=7), 404, "no revision r7"),
+        (asking(revisions=("base", "r3")), 404, "no revision r3"),
+        (asking(revisions=(7, "head")), 404, "no revision r7"),
         (RollbackRequest(to=3), 404, "no revision r3"),
-        (_generate(prompt=["The " * 300]), 422, "prompt[0]"),
-        (_generate(prompt=["ok", PROMPT], max_new_tokens=120), 422, "prompt[1]"),
+        (ActivationRequest(edit="nobody", active=False), 409, "not in force"),
+        (asking("The " * 300), 422, "prompt[0]"),
+        (asking("ok", PROMPT, max_new_tokens=120), 422, "prompt[1]"),
     ],
 )
 def test_a_wrong_request_gets_its_problem_and_hinders_nobody(
-    desk: Desk, body: GenerateRequest | RollbackRequest, status: int, says: str
+    reading: ReadingDesk, body: DecodeRequest | RollbackRequest | ActivationRequest, status: int, says: str
 ) -> None:
-    before = desk.stand.state()
-    good, bad, also_good = desk.ask(_generate(), body, _generate(after="r1"))
-    assert bad.problem is not None
-    assert bad.problem.status == status
-    assert says in bad.problem.detail
-    assert good.generated is not None
-    assert also_good.generated is not None
-    assert desk.stand.state() == before
+    before = reading.stand.state()
+    good, bad, also_good = reading.ask(asking(), body, asking(revisions=("base", "r1")))
+    assert refusal(bad).status == status
+    assert says in refusal(bad).detail
+    assert all(map(same, whole(good).continuations, [reading.alone(PROMPT, revision) for revision in (0, 2)]))
+    assert all(map(same, whole(also_good).continuations, [reading.alone(PROMPT, revision) for revision in (0, 1)]))
+    assert reading.stand.state() == before
 
 
-def test_a_failing_batch_is_a_problem_and_the_next_one_is_served(desk: Desk) -> None:
-    loaded = desk.stand.loaded
-    before = bits(loaded)
-
-    def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("CUDA out of memory, somewhere in a very private place")
-
-    hook = loaded.model.transformer.ln_f.register_forward_hook(fail)
-    for given in desk.ask(_generate(), _generate(after="r1")):
-        assert given.problem is not None
-        assert (given.problem.status, "private" in given.problem.detail) == (500, False)
-    hook.remove()
-    (given,) = desk.ask(_generate())
-    assert given.generated is not None
-    assert same_bits(before, bits(loaded))
+def test_a_request_that_comes_back_is_answered_once(reading: ReadingDesk) -> None:
+    """This worker was silent for so long that another had taken it, and died with it in its turn."""
+    request = request_of(asking(stream=True))
+    reading.take_up(request)
+    reading.steps(3)
+    rows = list(reading.rows)
+    reading.take_up(request)
+    reading.steps(1)
+    assert list(map(id, reading.rows)) == list(map(id, rows))
+    reading.finish()
+    assert reading.last(request.id).decoded is not None
+    assert [answer.started is not None for answer in reading.heard[request.id] if answer is not None].count(True) == 1
 
 
-def test_an_error_of_cuda_is_not_the_batchs_alone(desk: Desk) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise RuntimeError("CUDA error: an illegal memory access was encountered")
-
-    hook = desk.stand.loaded.model.transformer.ln_f.register_forward_hook(fail)
-    with pytest.raises(RuntimeError, match="illegal memory access"):
-        desk.ask(_generate())
-    hook.remove()
-
-
-def test_a_damaged_old_revision_is_a_problem_for_those_who_ask_for_it_alone(desk: Desk) -> None:
+def test_a_damaged_old_revision_is_a_problem_for_those_who_ask_for_it_alone(reading: ReadingDesk, boot: Boot) -> None:
     """The head does not depend on it, so the worker goes on."""
-    stand = desk.stand
-    stand.history.rollback(0)
-    again = Desk.__new__(Desk)
-    again.stand = Stand(stand.redis, stand.keys, tiny_model("gpt2"), stand.blobs_folder.parent)
-    again.readers = Readers(again.stand.history, desk.readers._card, desk.readers._count_tokens)
-    blob = stand.ledger.entries()[1].blob
-    (stand.blobs_folder / f"{blob}.safetensors").write_bytes(b"not a blob")
+    reading.stand.history.rollback(0)
+    again = ReadingDesk(boot("gpt2"), commits=0)
+    blob = again.stand.ledger.entries()[1].blob
+    (again.stand.blobs_folder / f"{blob}.safetensors").write_bytes(b"not a blob")
     before = again.stand.state()
-    good, old, rollback = again.ask(_generate(), _generate(after="r1"), RollbackRequest(to=2))
-    assert good.generated is not None
+    good, old, rollback = again.ask(asking(), asking(revisions=("base", "r1")), RollbackRequest(to=2))
+    assert whole(good).started.revisions == (0, 3)
     for given in (old, rollback):
-        assert given.problem is not None
-        assert given.problem.status == 500
-        assert str(blob) in given.problem.detail
+        assert refusal(given).status == 500
+        assert str(blob) in refusal(given).detail
     assert again.stand.state() == before
 
 
-def test_a_lost_lease_ends_the_worker(desk: Desk) -> None:
-    desk.stand.redis.set(desk.stand.keys.lease, "9:another")
+def test_a_storage_that_does_not_answer_is_a_problem_for_those_who_need_it(
+    reading: ReadingDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        raise StorageError(503, "storage-unavailable", "The storage does not answer.")
+
+    reading.stand.history.forget()
+    reading.stand.history._deltas.clear()
+    monkeypatch.setattr(reading.stand.history._blobs, "get", fail)
+    good, old = reading.ask(asking(), asking(revisions=("r1",)))
+    assert refusal(old).status == 503
+    assert whole(good).started.revisions == (0, 2)
+
+
+def test_a_lost_lease_ends_the_worker(reading: ReadingDesk) -> None:
+    reading.stand.redis.set(reading.stand.keys.lease, "9:another")
     with pytest.raises(LeaseLostError):
-        desk.ask(RollbackRequest(to=0))
+        reading.ask(RollbackRequest(to=0))
 
 
 @pytest.mark.parametrize("kind", ["rollback", "revert", "reapply"])
-def test_a_move_that_a_dead_leader_has_made_is_not_made_again(
-    desk: Desk, redis: Redis, keys: Keys, tmp_path: Path, kind: str
-) -> None:
+def test_a_move_that_a_dead_leader_has_made_is_not_made_again(reading: ReadingDesk, boot: Boot, kind: str) -> None:
     """The next leader is given the same request, and finds it in the ledger."""
-    edit = str(desk.stand.ledger.entries()[1].edit)
+    edit = str(reading.stand.ledger.entries()[1].edit)
     if kind == "reapply":
-        desk.stand.history.revert(edit)
+        reading.stand.history.revert(edit)
     body = RollbackRequest(to=1) if kind == "rollback" else ActivationRequest(edit=edit, active=kind == "reapply")
-    (given,) = desk.ask(body)
+    (given,) = reading.ask(body)
     assert given.revision is not None
     assert given.revision.request is not None
-    before = desk.stand.state()
-    heir = Desk(Stand(redis, keys, tiny_model("gpt2"), tmp_path), commits=0)
-    (again,) = heir.ask(body, again=given.revision.request)
+    before = reading.stand.state()
+    heir = ReadingDesk(boot("gpt2"), commits=0)
+    (again,) = heir.ask(request_of(body, given.revision.request))
     assert again == given
     assert heir.stand.state() == before
     (another,) = heir.ask(RollbackRequest(to=1))
