@@ -71,7 +71,7 @@ class ModelThread(threading.Thread):
         try:
             while self._wait():
                 self._serve()
-                if self._tasks:
+                if self._tasks and not self._ending:
                     begin = time.monotonic()
                     self._advance()
                     self._step_seconds = time.monotonic() - begin

@@ -20,12 +20,12 @@ class Running:
     def __init__(self) -> None:
         self.log: list[str] = []
         self.fatal: list[BaseException] = []
-        self.serve: Callable[[], None] = lambda: None
+        self.serve: Callable[[], bool | None] = lambda: False
         self.thread = ModelThread(self._serve, self.fatal.append)
 
-    def _serve(self) -> None:
+    def _serve(self) -> bool:
         self.log.append("readers")
-        self.serve()
+        return bool(self.serve())
 
     def submit(self, steps: Steps[str], stop: threading.Event | None = None) -> "Future[str]":
         """Submit a task whose steps are noted."""
