@@ -25,8 +25,8 @@ class ModelThread(threading.Thread):
     """Runs tasks one after the other, each a generator that yields between small steps.
 
     serve_readers: answers what is waiting, if anything, for one small step, and returns whether there is more to do;
-    called between steps and when `wake` is called. Beside a task it goes on for as long as the task's last step took,
-    so that each has half of the time. on_fatal: told of an error after which the process must end.
+    called between steps and when `wake` is called. Where both have more to do, each has half of the time, and who has
+    just come is served before the next step. on_fatal: told of an error after which the process must end.
     """
 
     def __init__(self, serve_readers: Callable[[], bool], on_fatal: Callable[[BaseException], None]) -> None:
@@ -38,7 +38,8 @@ class ModelThread(threading.Thread):
         self._awake = False
         self._ending = False
         self._ended: BaseException | None = None
-        self._step_seconds = 0.0
+        self._more = False
+        self._readers_lead = 0.0
 
     def submit(self, steps: Steps[Result], on_step: Callable[[Step], None], stop: threading.Event) -> "Future[Result]":
         """Run a task after those before it. When `stop` is set it is closed between two steps: StoppedError.
@@ -71,10 +72,7 @@ class ModelThread(threading.Thread):
         try:
             while self._wait():
                 self._serve()
-                if self._tasks and not self._ending:
-                    begin = time.monotonic()
-                    self._advance()
-                    self._step_seconds = time.monotonic() - begin
+                self._work()
             self._abandon(StoppedError())
         except BaseException as error:
             log.exception("the model thread ends")
@@ -91,16 +89,32 @@ class ModelThread(threading.Thread):
 
     def _wait(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._tasks or self._awake or self._ending)
+            self._changed.wait_for(lambda: self._tasks or self._awake or self._more or self._ending)
             self._awake = False
             return not self._ending
 
     def _serve(self) -> None:
-        begin = time.monotonic()
-        while self._serve_readers():
-            if self._ending or (self._tasks and time.monotonic() - begin >= self._step_seconds):
-                self.wake()  # there is more to do
+        """Serve readers until nothing is left, or they have had more of the time than the task."""
+        self._more = True
+        while self._more and not self._ending:
+            begin = time.monotonic()
+            self._more = self._serve_readers()
+            self._readers_lead += time.monotonic() - begin
+            if not self._tasks:
+                self._readers_lead = 0.0  # who is alone takes nothing from anybody
+            elif self._readers_lead >= 0:
                 return
+
+    def _work(self) -> None:
+        """Advance the task by a step, or by more until it has had as much of the time as the readers who wait."""
+        while self._tasks and not self._ending:
+            begin = time.monotonic()
+            self._advance()
+            self._readers_lead -= time.monotonic() - begin
+            if not self._more or self._awake or self._readers_lead <= 0:
+                break
+        if not self._more:
+            self._readers_lead = 0.0
 
     def _advance(self) -> None:
         steps, on_step, stop, future = self._tasks[0]
