@@ -99,8 +99,11 @@ class Outbox(threading.Thread):
         for stream in {message.stream for message in messages if isinstance(message, _Letter)}:
             pipeline.expire(stream, ANSWERS_SECONDS)
         try:
-            pipeline.execute()
+            results = pipeline.execute(raise_on_error=False)
         except RedisError as error:
             log.warning("Redis does not take %d answers: %s", len(messages), error)
             return False
+        for result in results:
+            if isinstance(result, RedisError):  # the others are through, and this one would fail again
+                log.warning("Redis does not take an answer: %s", result)
         return True
