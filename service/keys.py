@@ -1,6 +1,7 @@
 """The names that service and worker share in Redis; every key of a model carries the model's name."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 def model_name(model: str) -> str:
@@ -8,6 +9,12 @@ def model_name(model: str) -> str:
     if model.startswith((".", "/", "~")):
         return model.rstrip("/").rsplit("/", 1)[-1]
     return model
+
+
+def blobs_place(blobs: str | None, data_dir: Path, model: str) -> str:
+    """The folder, or URL, of the blobs of the model that is served under this name, as the settings have it."""
+    root = blobs or str(data_dir / "blobs")
+    return f"{root.rstrip('/')}/{model.replace('/', '--')}"
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.keys import Keys, model_name
+from service.keys import Keys, blobs_place, model_name
 
 
 class Settings(BaseSettings):
@@ -17,6 +17,7 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     data_dir: Path = Path(".palimpsest")
+    blobs: str | None = Field(None, description="as of the workers, whose exports are read there")
     redis_url: str | None = Field(
         None,
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
@@ -32,7 +33,13 @@ class Settings(BaseSettings):
     )
     max_rows: int = Field(64, ge=1, description="continuations of one request: prompts x sides x n")
     max_request_tokens: int = Field(32768, ge=1, description="tokens of one request: continuations x max_new_tokens")
+    max_exports: int = Field(4, ge=1, description="archives that one API process sends at the same time")
     max_body_bytes: int = Field(8_000_000, gt=0, description="10,000 facts of CounterFact take about 7 million")
+
+    @property
+    def blobs_place(self) -> str:
+        """The folder, or URL, of the model's blobs."""
+        return blobs_place(self.blobs, self.data_dir, self.keys.model)
 
     @property
     def keys(self) -> Keys:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from redis import Redis
 
 from service.checks import token_counter
+from service.contracts.exports import FOLDER
 from service.contracts.lane import LaneAnswer
 from service.contracts.model import Ceilings, WorkerState
 from service.edits import Edits
@@ -33,6 +34,7 @@ from worker.engine.model_thread import ModelThread
 from worker.engine.readers import MOST_ROWS, Readers
 from worker.engine.resident import Resident
 from worker.errors import WorkerError
+from worker.export.exporter import Exporter
 from worker.gone import Gone
 from worker.heartbeat import Board
 from worker.jobs import EditJob, EvaluationJob, Line
@@ -85,7 +87,7 @@ class Serving:
         history = History(
             self._resident,
             ledger,
-            BlobStore(blobs := settings.blobs_of(loaded.name)),
+            blob_store := BlobStore(blobs := settings.blobs_of(loaded.name)),
             lease.token if leads else "",
             self._board.tell,
             settings.cache_bytes,
@@ -98,7 +100,8 @@ class Serving:
         card = card_of(self._resident, methods, defaults, ceilings)
         count_tokens = token_counter(loaded.tokenizer.backend_tokenizer)
         readers = Readers(history, card, count_tokens, self._most_rows(), self._reading_bytes())
-        thread = ModelThread(lambda: _turn(readers, follower, gone, lane, moves), self._fatal)
+        thread = ModelThread(lambda: _turn(readers, exporter, follower, gone, lane, moves), self._fatal)
+        exporter = Exporter(history, blob_store.folder.under(FOLDER), thread.wake)
         gone, outbox = Gone(self._redis, self._keys, thread.wake), Outbox(self._redis)
         lane, moves = (
             Lane(self._redis, self._keys, stream, self._board.worker, thread.wake, outbox)
@@ -191,18 +194,20 @@ class Serving:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _turn(readers: Readers, follower: Follower, gone: Gone, *lanes: Lane) -> bool:
+def _turn(readers: Readers, exporter: Exporter, follower: Follower, gone: Gone, *lanes: Lane) -> bool:
     """The readers' turn on the model thread: whoever asks is answered from the head of this moment."""
     for lane in lanes:
         requests = lane.take()
         problem = follower.catch_up(asked=bool(requests))
         if problem is None:
-            readers.take_up(requests, lane.answer)
+            readers.take_up(exporter.take_up(requests, lane.answer), lane.answer)
         else:
             for request in requests:
                 lane.answer(request, LaneAnswer(id=request.id, problem=problem.problem))
     readers.dismiss(gone.ids)
-    return readers.step()
+    exporter.dismiss(gone.ids)
+    more = readers.step()
+    return exporter.step() or more
 
 
 @contextmanager

@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from service.keys import blobs_place
+
 HPARAMS = Path(__file__).resolve().parent.parent / "hparams"
 
 
@@ -50,5 +52,4 @@ class Settings(BaseSettings):
 
     def blobs_of(self, model: str) -> str:
         """The folder, or URL, of the blobs of the model that is served under this name."""
-        root = self.blobs or str(self.data_dir / "blobs")
-        return f"{root.rstrip('/')}/{model.replace('/', '--')}"
+        return blobs_place(self.blobs, self.data_dir, model)

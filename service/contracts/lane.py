@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from service.contracts.base import Contract, RevisionName, Text
+from service.contracts.exports import Exported, ExportRequest
 from service.contracts.generate import Continuation, FinishReason, LikelyToken, Message, Priority, Sampling
 from service.contracts.problem import Problem
 from service.contracts.revisions import ActivationRequest, Revision, RollbackRequest
@@ -35,7 +36,7 @@ class LaneRequest(Contract):
     """One request, where its answers go, and until when anybody waits for them."""
 
     id: str
-    body: DecodeRequest | RollbackRequest | ActivationRequest
+    body: DecodeRequest | RollbackRequest | ActivationRequest | ExportRequest
     deadline: Annotated[float, Field(description="Unix time, seconds")]
     answers: Annotated[str, Field(description="the stream that takes the answers of whoever asks")]
 
@@ -73,7 +74,7 @@ class Decoded(Contract):
 
 
 class LaneAnswer(Contract):
-    """Exactly one of these; `decoded`, `revision` and `problem` are the last answer to a request.
+    """Exactly one of these; `decoded`, `revision`, `exported` and `problem` are the last answer to a request.
 
     `started` and `pieces` come only where `stream` is asked for. A second `started` says that the worker died, and that
     another has begun from the beginning.
@@ -84,6 +85,7 @@ class LaneAnswer(Contract):
     pieces: tuple[Piece, ...] | None = None
     decoded: Decoded | None = None
     revision: Revision | None = None
+    exported: Exported | None = None
     problem: Problem | None = None
 
     @property

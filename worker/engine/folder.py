@@ -2,7 +2,8 @@
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,23 @@ class Folder:
                 self._write_object(name, content)
         except Exception as error:  # each filesystem has errors of its own
             raise self._failed(error, "written") from error
+
+    def create(self, name: str) -> Any:
+        """A file that is written piece by piece, not synced, and seen by others before it is whole."""
+        with self.telling("written"):
+            try:
+                return self._filesystem.open(self._at(name), "wb")
+            except FileNotFoundError:
+                self._filesystem.makedirs(self._path, exist_ok=True)
+                return self._filesystem.open(self._at(name), "wb")
+
+    @contextmanager
+    def telling(self, done: str) -> Iterator[None]:
+        """What the storage says while something is done with a file is raised as a StorageError."""
+        try:
+            yield
+        except Exception as error:
+            raise self._failed(error, done) from error
 
     def read(self, name: str) -> bytes | None:
         """What the file holds; None if it is not there."""

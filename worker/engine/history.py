@@ -122,16 +122,20 @@ class History:
         entry = self._ledger.entries()[revision]
         cached = self._weights.get(entry.checksum)
         if cached is None:
-            cached = State.fold(self.resident, self._active_deltas(revision)).weights
+            cached = State.fold(self.resident, self.deltas_at(revision)).weights
             self._check(entry, cached)
             _keep(self._weights, entry.checksum, cached)
         return cached
+
+    def deltas_at(self, revision: int) -> Iterator[WeightDelta]:
+        """The deltas in force at a revision, in the order of the ledger; each is read when its turn comes."""
+        return map(self._delta, self._ledger.active(revision))
 
     @property
     def state(self) -> State:
         """The head, held so that more can be added; folded when first asked for."""
         if self._state is None:
-            self._state = State.fold(self.resident, self._active_deltas(self.resident.revision))
+            self._state = State.fold(self.resident, self.deltas_at(self.resident.revision))
         return self._state
 
     @property
@@ -149,7 +153,7 @@ class History:
 
     def active_keys(self, layer: int) -> Tensor:
         """[d, N] float32: the keys that the head's active edits were solved for at a layer."""
-        deltas = self._active_deltas(self.resident.revision)
+        deltas = self.deltas_at(self.resident.revision)
         known = [delta.keys[layer] for delta in deltas if layer in delta.keys]
         width = self.resident.base_of_layer(layer).shape[1]
         return torch.cat([torch.empty(width, 0), *known], dim=1)
@@ -258,9 +262,6 @@ class History:
         self.resident.install(revision, weights)
         self._on_head()
         give_back()
-
-    def _active_deltas(self, revision: int) -> Sequence[WeightDelta]:
-        return [self._delta(entry) for entry in self._ledger.active(revision)]
 
     def _delta(self, entry: Entry) -> WeightDelta:
         blob = entry.blob or ""

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from service.checks import CountTokens, check_drift
+from service.contracts.exports import ExportRequest
 from service.contracts.lane import DecodeRequest, LaneAnswer, LaneRequest
 from service.contracts.model import ModelCard
 from service.contracts.problem import Problem
@@ -76,6 +77,8 @@ class Readers:
         return bool(self._asked)
 
     def _take_up(self, request: LaneRequest, answer: Answer) -> None:
+        if isinstance(request.body, ExportRequest):
+            raise TypeError("an export is the exporter's to make")
         if not isinstance(request.body, DecodeRequest):
             answer(request, LaneAnswer(id=request.id, revision=self._moved(request.id, request.body)))
             return

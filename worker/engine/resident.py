@@ -46,6 +46,11 @@ class Resident:
         """The base of the weights that edits of a layer rewrite, [h, d] float32, on the CPU."""
         return self._oriented(self._base_of(self.name_of(layer)).float().cpu())
 
+    def layer_in(self, weights: Weights, layer: int) -> Tensor:
+        """What `base_of_layer` is of the base, of these weights."""
+        name = self.name_of(layer)
+        return self._oriented(weights[name].float().cpu()) if name in weights else self.base_of_layer(layer)
+
     def cast(self, totals: Mapping[int, Tensor]) -> Weights:
         """cast(base + total) for each layer, as the model holds its weights; totals are [h, d] float64, on the CPU."""
         return {self.name_of(layer): self._cast(self.name_of(layer), total) for layer, total in totals.items()}
@@ -71,6 +76,14 @@ class Resident:
         full = [{name: row[name] if name in row else self._base_of(name) for name in sorted(names)} for row in rows]
         with rows_see(self.loaded.model, full):
             yield
+
+    def whole(self, weights: Weights) -> dict[str, Tensor]:
+        """All tensors of the model with these edited weights, by name; what goes by several names only by its first."""
+        model = self.loaded.model
+        own = {name for name, _ in model.named_parameters()}
+        again = {name for name, _ in model.named_parameters(remove_duplicate=False)} - own
+        known = {**self._base, **weights}
+        return {name: known.get(name, tensor) for name, tensor in model.state_dict().items() if name not in again}
 
     @property
     def installed(self) -> Weights:

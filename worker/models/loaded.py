@@ -18,13 +18,15 @@ def precise(tensor: Tensor) -> Tensor:
 class LoadedModel:
     """A causal language model in evaluation mode, without gradients on its weights.
 
-    model: a transformers causal-LM; tokenizer: a fast one; name: the name it is served under.
+    model: a transformers causal-LM; tokenizer: a fast one; name: the name it is served under; published_generation: the
+    checkpoint's own generation configuration, of which the model's has only what ends a text.
     """
 
     name: str
     model: Any
     tokenizer: Any
     family: ModelFamily
+    published_generation: Any = None
 
     @property
     def config(self) -> Any:

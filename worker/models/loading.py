@@ -41,13 +41,14 @@ def load(model: str, dtype: str, device: str, data_dir: Path) -> LoadedModel:
     loaded = _weights(folder, dtype=chosen, attn_implementation=family.attention)
     loaded.to(where).eval().requires_grad_(requires_grad=False)
     # Only what ends a text is the checkpoint's to say; its repetition penalty or top-k would change what it means.
-    loaded.generation_config = GenerationConfig(eos_token_id=loaded.generation_config.eos_token_id)
+    published = loaded.generation_config
+    loaded.generation_config = GenerationConfig(eos_token_id=published.eos_token_id)
     tokenizer = _from(AutoTokenizer.from_pretrained, folder)
     if not tokenizer.is_fast:
         raise UnsupportedModelError(
             f"{model} has no fast tokenizer, and editing needs its character offsets; add a tokenizer.json to it."
         )
-    return LoadedModel(name=model_name(model), model=loaded, tokenizer=tokenizer, family=family)
+    return LoadedModel(model_name(model), loaded, tokenizer, family, published)
 
 
 def resolve_device(device: str) -> torch.device:

@@ -1,0 +1,1 @@
+"""A revision as files that other programs load."""
