@@ -24,6 +24,9 @@ MOST_AT_ONCE = 500
 RETRY_SECONDS = 0.2
 """How long Redis is left alone after it has failed."""
 
+CANCEL_SECONDS = 0.02
+"""How long the reader may take to end before it is told again."""
+
 Mailbox = asyncio.Queue[LaneAnswer | None]
 """What has come for one request; None says that its client has gone away."""
 
@@ -54,9 +57,9 @@ class Answers:
         try:
             yield
         finally:
-            reader.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await reader
+            while not reader.done():
+                reader.cancel()  # again, because wait_for of Python 3.11, with which redis-py sends, may swallow it
+                await asyncio.wait({reader}, timeout=CANCEL_SECONDS)
             with contextlib.suppress(RedisError):
                 await self._redis.delete(self.stream)
 

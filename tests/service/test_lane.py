@@ -138,6 +138,23 @@ def test_the_answers_are_deleted_at_the_end(valkey_url: str, worker: StandIn, re
     assert not redis.exists(worker.asked[0].answers)
 
 
+def test_the_reader_ends_whatever_it_is_doing(valkey_url: str, worker: StandIn, redis: Redis) -> None:
+    """Also while it sends: there a cancellation may get lost."""
+    client: Any = redis
+
+    async def open_and_close(_: Lane) -> None:
+        async with AsyncRedis.from_url(valkey_url, decode_responses=True) as connections:
+            for number in range(30):
+                answers = Answers(connections, worker.keys)
+                async with answers.reading():
+                    client.xadd(answers.stream, {"answer": "{"})
+                    for _ in range(number % 6):
+                        await asyncio.sleep(0)
+                assert not client.exists(answers.stream)
+
+    run(valkey_url, worker.keys, open_and_close)
+
+
 def test_a_caller_that_is_cancelled_frees_its_rows(
     valkey_url: str, worker: StandIn, redis: Redis, release: threading.Event
 ) -> None:
