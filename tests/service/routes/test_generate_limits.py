@@ -113,7 +113,7 @@ def test_a_full_queue(
     assert full.status_code == 503
     assert full.headers["Retry-After"] == "2"
     assert full.json()["type"].endswith(":queue-full")
-    assert "4 generations wait already" in full.json()["detail"]
+    assert "wait already, and at most 4 of interactive priority may" in full.json()["detail"]
     assert lane_length(redis, keys) == WAITING
     client: Any = redis
     client.xdel(keys.lane, entries[1])
@@ -130,7 +130,7 @@ def test_the_background_leaves_half_to_people(
     ask_elsewhere()
     refused = limited.get("/generate", params=background)
     assert refused.status_code == 503
-    assert "2 generations wait already, and at most 2 of background priority may" in refused.json()["detail"]
+    assert "wait already, and at most 2 of background priority may" in refused.json()["detail"]
     assert limited.get("/generate", params={"prompt": "a"}).status_code == 200
     assert decode_of(worker, 1).priority == "background"
 
