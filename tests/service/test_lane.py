@@ -148,7 +148,7 @@ def test_the_reader_ends_whatever_it_is_doing(valkey_url: str, worker: StandIn, 
                 answers = Answers(connections, worker.keys)
                 async with answers.reading():
                     client.xadd(answers.stream, {"answer": "{"})
-                    for _ in range(number % 6):
+                    for _turn in range(number % 6):
                         await asyncio.sleep(0)
                 assert not client.exists(answers.stream)
 
