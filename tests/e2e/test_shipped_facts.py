@@ -1,0 +1,34 @@
+"""The facts that the project ships are known to the model that it ships with."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from service.contracts.edits import Fact
+from service.datasets.sources import SHIPPED, open_dataset
+from tests.driving import finish
+from worker.engine.resident import Resident
+from worker.evaluation.metrics import measure
+from worker.models.loading import DEFAULT_MODEL, DEFAULT_WHEEL, load
+
+KEPT = Path(__file__).parents[2] / ".palimpsest"
+
+
+@pytest.mark.real
+@pytest.mark.skipif(find_spec(DEFAULT_WHEEL) is None, reason=f"the wheel {DEFAULT_WHEEL} is not installed: make setup")
+def test_the_model_says_target_true_after_every_prompt(tmp_path: Path) -> None:
+    kept = (KEPT / "models" / DEFAULT_MODEL).is_dir()
+    resident = Resident(load(DEFAULT_MODEL, "float32", "cpu", KEPT if kept else tmp_path))
+    facts = [fact for record in open_dataset(SHIPPED).records for fact in record.facts]
+    bare = [
+        Fact.model_validate(fact.model_dump(include={"prompt", "subject", "target_new", "target_true"}))
+        for fact in facts
+    ]
+    measured = finish(measure(resident.loaded, bare, lambda rows: resident.view([{}] * 2 * rows)))
+    unknown = []
+    for fact, metrics in zip(facts, measured, strict=True):
+        true = metrics.before.rewrite.target_true
+        if true is None or true.accuracy < 1:
+            unknown.append((fact.prompt, fact.target_true))
+    assert unknown == []
