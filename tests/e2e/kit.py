@@ -21,6 +21,7 @@ from service.contracts.generate import Comparison, GenerateRequest
 from service.errors import ProblemError
 from service.keys import Keys
 from tests.families import LAYERS, save_tiny_model, tiny_tokenizer
+from tests.worker.engine.kit import timeless
 
 SECONDS = 60.0
 LEASE_SECONDS = 2.0
@@ -174,9 +175,10 @@ class Place:
         return self.client.submit(BatchRequest.model_validate({"facts": facts, **options}))
 
     def compare(self, **fields: Any) -> Comparison:
-        """The edited prompt, before and after."""
+        """The edited prompt, before and after; all but how long it took."""
         request = GenerateRequest.model_validate({"prompt": [FACT["prompt"]], "max_new_tokens": 8, **fields})
-        return self.client.generate(request).results[0]
+        found = self.client.generate(request).results[0]
+        return found.model_copy(update={"before": timeless(found.before), "after": timeless(found.after)})
 
     def ended(self, edit_id: str) -> Edit:
         """The edit, once nothing more will happen to it."""

@@ -29,7 +29,7 @@ from service.contracts.revisions import RevisionKind
 from service.errors import ProblemError
 from service.ledger import Ledger
 from tests.conftest import _free_port
-from tests.e2e.kit import FACT, Place, Worker, until
+from tests.e2e.kit import Place, Worker, until
 from tests.families import tiny_model
 from worker.editing.delta import WeightDelta
 from worker.engine.blobs import BlobStore
@@ -256,10 +256,10 @@ def test_the_model_says_the_same_after_all(tmp_path: Path) -> None:
         place = stack.place
         until(stack.ready, place.says)
         edit = place.ended(place.submit().id)
-        before = place.http.get("/generate", params={"prompt": FACT["prompt"], "max_new_tokens": 8}).json()["results"]
+        before = place.compare()
         for victim in dict.fromkeys(VICTIMS):
             stack.kill(victim)
         until(stack.ready, place.says)
-        after = place.http.get("/generate", params={"prompt": FACT["prompt"], "max_new_tokens": 8}).json()["results"]
+        after = place.compare()
         assert after == before
         assert place.client.edit(edit.id).status is EditStatus.APPLIED
