@@ -1,6 +1,6 @@
 """Generation: two revisions in one batch, many clients, latency, and reading beside an edit; each beside plain ways.
 
-    python -m benchmarks.generate [--model smollm2-135m] [--tokens 64] [--clients 16] [--facts 60] [--json]
+    python -m benchmarks.generate [--model smollm2-135m] [--tokens 64] [--clients 16] [--facts 40] [--json]
     python -m benchmarks.generate --only two_revisions|clients|latency|beside_an_edit|transformers_continuous
     python -m benchmarks.generate --shape llama-3-8b --device cuda [--json]
 
@@ -152,7 +152,8 @@ def beside_an_edit(run: Run) -> dict[str, Any]:
         "first_token_ms_median": 1e3 * median(busy["firsts"]),
         "first_token_ms_p95": 1e3 * late,
         "first_token_ms_limit": 1e3 * limit,
-        "longest_step_ms": {phase: 1e3 * spent for phase, spent in steps.items()},
+        "longest_step_ms": 1e3 * max(steps.values()),
+        "longest_step_ms_told_with": {phase: 1e3 * spent for phase, spent in steps.items()},
         "tokens_per_second_idle": flow.rate,
         "tokens_per_second": busy["tokens_per_second"],
         "edit_seconds": busy["edit_seconds"],
@@ -240,7 +241,7 @@ def _arguments() -> argparse.Namespace:
     found = parser(__doc__)
     found.add_argument("--tokens", type=int, default=64, help="of one continuation")
     found.add_argument("--clients", type=int, default=16)
-    found.add_argument("--facts", type=int, default=60, choices=range(1, 101), metavar="1..100")
+    found.add_argument("--facts", type=int, default=40, choices=range(1, 101), metavar="1..100")
     found.add_argument("--only", action="append", choices=sorted(PARTS), help="repeatable")
     found.add_argument("--shape", choices=sorted(SHAPES))
     return found.parse_args()
