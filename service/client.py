@@ -31,8 +31,8 @@ REOPEN_ATTEMPTS = 30
 
 CONNECT_SECONDS = 5.0
 
-SPARE_SECONDS = 30.0
-"""How much longer than the server is given for a generation its answer is waited for."""
+GENERATION_SECONDS, SPARE_SECONDS = 600.0, 30.0
+"""What a server may take for a generation whose request does not say; how much longer its answer is waited for."""
 
 STREAM = {"Accept": "text/event-stream"}
 
@@ -101,9 +101,9 @@ class Client:
         return self._follow(Evaluation, _evaluation_path(evaluation_id))
 
     def generate(self, request: GenerateRequest) -> GenerateAnswer:
-        """POST /generate: before and after, side by side. It is waited for as long as request.timeout at least."""
+        """POST /generate: before and after, side by side. It is waited for as long as the server may take."""
         whole = request.model_copy(update={"stream": False})
-        return self._ask(GenerateAnswer, "POST", "/generate", body=whole, patience=request.timeout)
+        return self._ask(GenerateAnswer, "POST", "/generate", body=whole, timeout=self._patience(request))
 
     def stream(self, request: GenerateRequest) -> Generator[GeneratedPiece | GenerateAnswer, None, None]:
         """POST /generate with stream=true: what each side says as it comes, and last the whole answer.
@@ -111,7 +111,8 @@ class Client:
         Whoever closes the iterator, or lets it go, closes the connection, and the server frees the rows.
         """
         body = _json(request.model_copy(update={"stream": True}))
-        with self._http.stream("POST", "/generate", json=body, headers=STREAM) as answer:
+        timeout = self._patience(request)
+        with self._http.stream("POST", "/generate", json=body, headers=STREAM, timeout=timeout) as answer:
             for name, data in _events(answer):
                 match name:
                     case "piece":
@@ -164,14 +165,18 @@ class Client:
         body: BaseModel | None = None,
         params: dict[str, int] | None = None,
         headers: dict[str, str] | None = None,
-        patience: float | None = None,
+        timeout: httpx.Timeout | None = None,
     ) -> Model:
         content = None if body is None else _json(body)
-        seconds = self._timeout if patience is None else max(self._timeout, patience + SPARE_SECONDS)
-        timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS)
-        answer = self._http.request(method, path, json=content, params=params, headers=headers, timeout=timeout)
+        waits = timeout or self._http.timeout
+        answer = self._http.request(method, path, json=content, params=params, headers=headers, timeout=waits)
         _raise_for_problem(answer)
         return _valid(kind, answer.content, answer)
+
+    def _patience(self, request: GenerateRequest) -> httpx.Timeout:
+        """The server says itself when a generation takes too long; a client that gave up before would not hear it."""
+        seconds = (request.timeout or GENERATION_SECONDS) + SPARE_SECONDS
+        return httpx.Timeout(max(self._timeout, seconds), connect=CONNECT_SECONDS)
 
     def _follow(self, kind: type[Document], path: str) -> Iterator[Document]:
         failures = 0
