@@ -1,12 +1,16 @@
 """The card tells the API enough to refuse at once what the model cannot take."""
 
+from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer
 
-from service.checks import check_edit, token_counter
+from service.checks import check_edit, check_generation, token_counter
 from service.contracts.edits import EditRequest
+from service.contracts.generate import Message, Sampling
+from service.contracts.lane import DecodeRequest
 from service.contracts.model import MethodCard, ModelCard
 from service.errors import ProblemError
 from tests.families import CONFIGS, LAYERS, tiny_model
@@ -114,6 +118,22 @@ def test_a_prompt_has_room_for_its_templates() -> None:
     _check(card, prompt=f"{text}Messi plays", subject="Messi")
     with pytest.raises(ProblemError, match="prompt: needs"):
         _check(card, prompt=f"{'Paris ' * 4}{text}Messi plays", subject="Messi")
+
+
+def test_a_card_tells_whether_there_is_a_chat_template() -> None:
+    """Without one a conversation is refused at once."""
+    assert not _card().chat
+    loaded = tiny_model("llama")
+    tokenizer = deepcopy(loaded.tokenizer)
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    card = card_of(Resident(replace(loaded, tokenizer=tokenizer)), {}, {})
+    assert card.chat
+    count = token_counter(tokenizer.backend_tokenizer)
+    asked = DecodeRequest(messages=(Message(role="user", content="Hi"),), revisions=("head",), sampling=Sampling())
+    check_generation(asked, card, count)
+    with pytest.raises(ProblemError, match="no chat template") as raised:
+        check_generation(asked, _card(), count)
+    assert raised.value.problem.status == 422
 
 
 def test_the_published_tokenizer_is_the_models() -> None:

@@ -20,11 +20,14 @@ from tests.worker.lane_desk import SECONDS, answers_in, until
 from worker.engine.blobs import BlobStore
 from worker.engine.folder import Folder
 from worker.engine.follower import Follower
+from worker.engine.readers import MOST_ROWS
 from worker.export.exporter import Exporter
 from worker.gone import Gone
+from worker.heartbeat import Board
 from worker.lane import GROUP, Lane
 from worker.outbox import Outbox
-from worker.serving import _turn
+from worker.serving import Serving, _turn
+from worker.settings import Settings
 
 
 class Worker:
@@ -174,3 +177,17 @@ def test_while_the_head_cannot_be_reached_who_asks_is_told_and_rows_go_on(
     for request in (before, after):
         assert whole(worker.answer(request)).started.revisions == (0, 2)
     worker.until_nothing_is_left()
+
+
+@pytest.mark.parametrize("given", [0, 7, None])
+def test_what_readers_may_take_is_what_the_operator_says(
+    redis: Redis, keys: Keys, monkeypatch: pytest.MonkeyPatch, given: int | None
+) -> None:
+    """Nothing is something to say: one row at a time."""
+    monkeypatch.delenv("PALIMPSEST_READING_BYTES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("PALIMPSEST_READING_BYTES", str(given))
+    serving = Serving(Settings(max_batch_rows=given or None), tiny_model("gpt2"), redis, redis, Board(redis, keys, 10))
+    found = serving._reading_bytes()
+    assert found == given if given is not None else found > 2**20
+    assert serving._most_rows() == (given or MOST_ROWS["cpu"])
