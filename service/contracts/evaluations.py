@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel, ValidatorFunctionWrapHandler, WrapValidator
 
-from service.contracts.base import Contract, RevisionName
+from service.contracts.base import Contract
 from service.contracts.edits import MOST_FACTS, Fact
-from service.contracts.jobs import Job, JobStatus
+from service.contracts.jobs import ReadingJob, ReadingRequest
 from service.contracts.scores import Drift, FactScores, Summaries
 
 GivenFacts = Annotated[tuple[Fact, ...], Field(min_length=1, max_length=MOST_FACTS)]
@@ -21,10 +21,9 @@ def _given_or_active(value: object, _: ValidatorFunctionWrapHandler) -> tuple[Fa
     return RootModel[GivenFacts].model_validate(value).root
 
 
-class EvaluationRequest(Contract):
+class EvaluationRequest(ReadingRequest):
     """`POST /evaluations`: score facts, or all facts of the active edits, with the weights of a revision."""
 
-    revision: RevisionName = "head"
     facts: Annotated[
         GivenFacts | Literal["active"],
         WrapValidator(_given_or_active),
@@ -55,16 +54,14 @@ class EvaluationResult(Contract):
     timings: Annotated[dict[str, float], Field(description="seconds by phase")]
 
 
-class Evaluation(Job[JobStatus]):
+class Evaluation(ReadingJob[EvaluationRequest]):
     """An evaluation as the API shows it. Only `GET /evaluations/{id}` has all facts; elsewhere the first few stand."""
 
     noun = "evaluation"
 
-    request: EvaluationRequest
     fact_count: Annotated[
         int | None, Field(description="how many facts are scored; null until those of the active edits are known")
     ] = None
-    revision: Annotated[int | None, Field(description="the revision that is scored, once it has started")] = None
     result: EvaluationResult | None = None
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Generic, TypeVar
 
 from pydantic import Field
 
-from service.contracts.base import Contract
+from service.contracts.base import Contract, RevisionName
 from service.contracts.problem import Problem
 
 Status = TypeVar("Status", bound=StrEnum)
@@ -57,3 +57,19 @@ class Job(Contract, Generic[Status]):
     progress: Progress | None = None
     problem: Problem | None = None
     notice: Annotated[str | None, Field(description="something to know, such as that no worker is there")] = None
+
+
+class ReadingRequest(Contract):
+    """What asks for a job that leaves the model as it is."""
+
+    revision: RevisionName = "head"
+
+
+Asked = TypeVar("Asked", bound=ReadingRequest)
+
+
+class ReadingJob(Job[JobStatus], Generic[Asked]):
+    """A job that leaves the model as it is: it looks at one revision, whatever becomes of the head meanwhile."""
+
+    request: Asked
+    revision: Annotated[int | None, Field(description="the revision that is looked at, once it has started")] = None

@@ -9,13 +9,11 @@ from service.contracts.edits import Fact
 from service.contracts.evaluations import EvaluationRequest, EvaluationResult, ScoredFact
 from service.contracts.scores import Metrics
 from service.edits import Edits
-from service.errors import ProblemError
 from service.ledger import Ledger
 from worker.editing.progress import Step, Steps, timed
+from worker.engine.at_revision import weights_of
 from worker.engine.history import History
-from worker.errors import CorruptStateError
 from worker.evaluation.metrics import fact_scores, measure, summaries
-from worker.models.view import Weights
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Evaluator:
         else:
             found = [_Chosen(fact) for fact in request.facts]
         chosen = _latest(found)
-        weights = yield from timed(self._weights(revision), seconds, "fold")
+        weights = yield from timed(weights_of(self._history, revision), seconds, "fold")
 
         def sides(rows: int) -> AbstractContextManager[None]:
             return self._history.resident.view([{}] * rows + [weights] * rows)
@@ -71,14 +69,6 @@ class Evaluator:
             found += (_Chosen(fact, edit_id) for fact in self._edits.get(edit_id).request.facts)
             yield Step("collect", number, len(active))
         return found
-
-    def _weights(self, revision: int) -> Steps[Weights]:
-        yield Step("fold", 1, 1)
-        try:
-            return self._history.weights_at(revision)
-        except CorruptStateError as error:
-            # Of an old revision; the head is in memory and does not depend on it.
-            raise ProblemError(500, "revision-damaged", str(error)) from error
 
 
 def _scored(chosen: _Chosen, metrics: Metrics) -> ScoredFact:

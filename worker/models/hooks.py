@@ -61,6 +61,27 @@ def added(module: nn.Module, deltas: Tensor) -> Iterator[None]:
 
 
 @contextmanager
+def placed(module: nn.Module, value: Tensor, rows: Tensor, batch: int) -> Iterator[None]:
+    """Put `value` [h] in place of a module's output at the first position of some rows of a batch.
+
+    The output is [B, T, h], or [B T, h] as opt's MLP has it, perhaps as the first of a tuple.
+    """
+
+    def hook(_: nn.Module, __: Any, output: Any) -> Any:
+        given = output[0] if isinstance(output, tuple) else output
+        moved = given.clone().reshape(batch, -1, given.shape[-1])
+        moved[rows.to(given.device), 0] = value.to(given)
+        moved = moved.reshape(given.shape)
+        return (moved, *output[1:]) if isinstance(output, tuple) else moved
+
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
     """Let a module compute something else."""
     before = module.__dict__.get("forward")
