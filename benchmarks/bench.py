@@ -5,7 +5,7 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from service.contracts.edits import Fact
 from service.contracts.scores import Metrics
+from service.datasets.sources import open_dataset
 from worker.editing.context import EditContext
 from worker.editing.delta import WeightDelta
 from worker.editing.hparams import shipped
@@ -122,18 +123,10 @@ def changes(arguments: argparse.Namespace) -> dict[str, Any]:
     return {key: yaml.safe_load(value) for key, value in (item.split("=", 1) for item in arguments.set)}
 
 
-def counterfact(path: Path) -> Iterator[Fact]:
+def counterfact(path: Path) -> list[Fact]:
     """Records of CounterFact in its original schema, by case_id."""
-    for record in sorted(json.loads(path.read_text(encoding="utf-8")), key=lambda record: int(record["case_id"])):
-        rewrite = record["requested_rewrite"]
-        yield Fact(
-            prompt=rewrite["prompt"].replace("{}", rewrite["subject"]),
-            subject=rewrite["subject"],
-            target_new=rewrite["target_new"]["str"],
-            target_true=rewrite["target_true"]["str"],
-            paraphrases=tuple(prompt.rstrip() for prompt in record["paraphrase_prompts"]),
-            neighborhood=tuple(prompt.rstrip() for prompt in record["neighborhood_prompts"]),
-        )
+    records = open_dataset(str(path), "counterfact").records
+    return [record.facts[0] for record in sorted(records, key=lambda record: record.case_id)]
 
 
 def chosen(bench: Bench, facts: Sequence[Fact], known: bool, n: int) -> list[Fact]:

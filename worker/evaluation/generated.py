@@ -46,14 +46,24 @@ class Spoken:
     texts: tuple[str, ...]
 
 
-def speak(loaded: LoadedModel, records: Sequence[Record], say: Say) -> Steps[list[tuple[Spoken, Spoken]]]:
-    """What the base and what the edited weights say to each record, sampled with the same seeds."""
+def speak(
+    loaded: LoadedModel, records: Sequence[Record], say: Say, references: Tfidf | None = None
+) -> Steps[list[tuple[Spoken, Spoken]]]:
+    """What the base and what the edited weights say to each record, sampled with the same seeds.
+
+    references: fitted to more texts than these records', where they are scored part by part.
+    """
     speeches = [
         speech for record in records for edited in (False, True) for speech in _speeches(loaded, record, edited)
     ]
     said = iter((yield from say(speeches)))
-    references = Tfidf(text for record in records for text in record.reference_texts)
-    return [(_spoken(record, said, references), _spoken(record, said, references)) for record in records]
+    fitted = references or fitted_to(records)
+    return [(_spoken(record, said, fitted), _spoken(record, said, fitted)) for record in records]
+
+
+def fitted_to(records: Iterable[Record]) -> Tfidf:
+    """TF-IDF over all reference texts of some records."""
+    return Tfidf(text for record in records for text in record.reference_texts)
 
 
 def _speeches(loaded: LoadedModel, record: Record, edited: bool) -> Iterator[Speech]:

@@ -10,14 +10,22 @@ from worker.evaluation.generated import Say, Spoken, speak
 from worker.evaluation.means import mean_of
 from worker.evaluation.metrics import answer_score, fact_scores, metrics_of
 from worker.evaluation.rows import SidesView, read_sides
+from worker.evaluation.tfidf import Tfidf
 from worker.models.loaded import LoadedModel
 from worker.models.positions import Row
 
 
 def measure_records(
-    loaded: LoadedModel, records: Sequence[Record], sides_view: SidesView, say: Say | None = None
+    loaded: LoadedModel,
+    records: Sequence[Record],
+    sides_view: SidesView,
+    say: Say | None = None,
+    references: Tfidf | None = None,
 ) -> Steps[list[RecordScores]]:
-    """Score records, in their order, on the base and on the edited weights; freely too, where there is a way to say."""
+    """Score records, in their order, on the base and on the edited weights; freely too, where there is a way to say.
+
+    references: as `speak` takes them.
+    """
     rows: list[Row] = []
     asked = [
         ([ask_fact(loaded, rows, fact) for fact in record.facts], ask_questions(loaded, rows, record.multi_hop))
@@ -26,7 +34,7 @@ def measure_records(
     before, after = yield from read_sides(loaded, rows, sides_view)
     spoken: Sequence[tuple[Spoken, Spoken] | tuple[None, None]] = [(None, None)] * len(records)
     if say is not None:
-        spoken = yield from speak(loaded, records, say)
+        spoken = yield from speak(loaded, records, say, references)
     found = []
     for record, (facts, hops), (first, second) in zip(records, asked, spoken, strict=True):
         scores = tuple(fact_scores(metrics_of(fact, before, after)) for fact in facts)

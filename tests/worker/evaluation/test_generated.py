@@ -9,7 +9,7 @@ from service.contracts.records import Record
 from tests.driving import finish
 from tests.families import tiny_model
 from worker.editing.progress import Step, Steps
-from worker.evaluation.generated import ANSWER_TOKENS, TEXT_TOKENS, Say, Speech, names, speak
+from worker.evaluation.generated import ANSWER_TOKENS, TEXT_TOKENS, Say, Speech, fitted_to, names, speak
 from worker.evaluation.tfidf import Tfidf
 from worker.evaluation.words import ngram_entropy
 
@@ -74,6 +74,14 @@ def test_scores_of_what_was_said() -> None:
     assert pytest.approx(Tfidf(references).similarity(f"{text} {text}", " ".join(references))) == scores.RS
     assert before.scores.rewrite_acc == before.scores.rephrase_acc == before.scores.multi_hop_acc == 0
     assert before.texts == ("Say", "Say")
+
+
+def test_references_may_be_fitted_to_more_than_what_is_scored() -> None:
+    other = RECORD.model_copy(update={"reference_texts": ("hills and more hills", "hills")})
+    ((_, alone),) = finish(speak(tiny_model("llama"), [RECORD], speaking([])))
+    ((_, among),) = finish(speak(tiny_model("llama"), [RECORD], speaking([]), fitted_to([RECORD, other])))
+    (together, _) = finish(speak(tiny_model("llama"), [RECORD, other], speaking([])))
+    assert among.scores.RS == together[1].scores.RS != alone.scores.RS
 
 
 def test_nothing_is_scored_that_was_not_asked() -> None:
