@@ -3,11 +3,10 @@
 import argparse
 import json
 import logging
-import random
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 import yaml
@@ -29,8 +28,6 @@ from worker.models.loading import load
 from worker.models.speed import compute_dtype
 from worker.settings import HPARAMS
 from worker.statistics.store import StatisticsStore
-
-Drawn = TypeVar("Drawn")
 
 
 class Bench:
@@ -176,12 +173,3 @@ def report(result: Mapping[str, Any], *, as_json: bool) -> None:
         return
     for name, value in result.items():
         print(f"{name}: {value:.3g}" if isinstance(value, float) else f"{name}: {value}")
-
-
-def interval(
-    values: Sequence[Drawn], mean: Callable[[Sequence[Drawn]], float], draws: int = 1000
-) -> tuple[float, float]:
-    """The bootstrapped 95 % interval of what `mean` makes of the values."""
-    chance = random.Random(0)  # noqa: S311 - a bootstrap, not a secret
-    means = sorted(mean(chance.choices(values, k=len(values))) for _ in range(draws))
-    return means[int(0.025 * draws)], means[int(0.975 * draws)]

@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bench import Bench, changes, chosen, counterfact, interval, method_options, parser
+from benchmarks.bench import Bench, changes, chosen, counterfact, method_options, parser
 from service.contracts.edits import Fact
-from service.contracts.scores import FactScores, Metrics, Summary
+from service.contracts.scores import Metrics, Summaries
 from worker.editing.delta import joined
 from worker.editing.method import Method, discover
 from worker.engine.state import State
@@ -66,7 +66,7 @@ def _edited(bench: Bench, method: Method, facts: Sequence[Fact], hparams: Any, s
 
 def _report(results: Sequence[Metrics], spent: float, arguments: argparse.Namespace) -> None:
     means = summaries([fact_scores(metrics) for metrics in results])
-    scores = {name: _score(name, results, means.before, means.after) for name in NAMES}
+    scores = {name: _score(name, means) for name in NAMES}
     row = {
         "method": arguments.method,
         "n": len(results),
@@ -87,14 +87,10 @@ def _report(results: Sequence[Metrics], spent: float, arguments: argparse.Namesp
         print(f"{name:>17}  {before:6.1f} -> {after:6.1f}  [{100 * low:.1f}, {100 * high:.1f}]")
 
 
-def _score(name: str, results: Sequence[Metrics], before: Summary, after: Summary) -> dict[str, Any]:
-    """A mean before and after, and its interval: facts are drawn anew, and S is of the means of those drawn."""
-    scores = [fact_scores(metrics) for metrics in results]
-
-    def mean(drawn: Sequence[FactScores]) -> float:
-        return float(getattr(summaries(drawn).after, name) or 0.0)
-
-    return {"before": getattr(before, name), "after": getattr(after, name), "ci95": interval(scores, mean)}
+def _score(name: str, means: Summaries) -> dict[str, Any]:
+    """A mean before and after, and its interval."""
+    after = getattr(means.after, name)
+    return {"before": getattr(means.before, name), "after": after, "ci95": means.after.ci95.get(name, (after, after))}
 
 
 def _arguments() -> argparse.Namespace:
