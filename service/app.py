@@ -22,6 +22,7 @@ from service.board import Board
 from service.dependencies import Services
 from service.edits import Edits
 from service.evaluations import Evaluations
+from service.heatmaps import Heatmaps
 from service.lane import Lane
 from service.ledger import Ledger
 from service.middleware import BodyLimit, RequestContext
@@ -38,8 +39,10 @@ from service.routes import (
     openai_completions,
     openai_models,
     revisions,
+    traces,
 )
 from service.settings import Settings
+from service.traces import Traces
 
 DESCRIPTION = """A database for what a language model knows: an edit is a transaction, a revision is a snapshot,
 and before and after can be asked side by side at any time.
@@ -59,7 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.redis_url is None:
         raise ValueError("the API needs a Redis: set REDIS_URL, or let `palimpsest up` start an embedded one")
     openai = (openai_models.router, openai_completions.router, openai_chat.router)
-    routers = (edits.router, evaluations.router, generate.router, revisions.router, model.router, *openai)
+    jobs = (edits.router, evaluations.router, traces.router)
+    routers = (*jobs, generate.router, revisions.router, model.router, *openai)
     resources = {route.path.split("/")[1] for router in routers for route in router.routes if isinstance(route, Route)}
     stopping = threading.Event()
     app = FastAPIOffline(
@@ -129,6 +133,8 @@ def _services(
         keys=keys,
         edits=Edits(redis, keys),
         evaluations=Evaluations(redis, keys),
+        traces=Traces(redis, keys),
+        heatmaps=Heatmaps(),
         ledger=Ledger(redis, keys),
         board=Board(redis, keys),
         lane=Lane(async_redis, keys, answers, stopping, settings.generate_timeout, settings.max_waiting),

@@ -14,6 +14,7 @@ from service.contracts.lane import DecodeRequest
 from service.contracts.model import Ceilings, MethodCard, ModelCard
 from service.contracts.problem import FieldError
 from service.contracts.scores import Drift
+from service.contracts.traces import MOST_TOKENS, TraceRequest
 from service.errors import ProblemError, invalid
 
 CountTokens = Callable[[str], int]
@@ -48,6 +49,16 @@ def check_evaluation(request: EvaluationRequest, card: ModelCard, count_tokens: 
     """Raise a 422 problem that names the field if a prompt that is to be scored does not fit into the context."""
     if request.facts != "active":
         _check_length(_too_long(_numbered(request.facts), card, count_tokens))
+
+
+def check_trace(request: TraceRequest, card: ModelCard, count_tokens: CountTokens) -> None:
+    """Raise a 422 problem if a traced prompt with its answer is too long for the model, or for a trace."""
+    tokens = count_tokens(f"{request.prompt} {request.target or ''}")
+    if tokens > card.context_length:
+        raise too_long("prompt", tokens, card)
+    if tokens > MOST_TOKENS:
+        detail = f"has {tokens} tokens with its answer, and a trace takes {MOST_TOKENS}; shorten it"
+        raise invalid("prompt", detail, "too-long")
 
 
 def check_drift(drift: Drift | None, ceilings: Ceilings) -> None:

@@ -16,11 +16,13 @@ from service.contracts.revisions import Revision
 from service.edits import Edits
 from service.errors import not_found
 from service.evaluations import Evaluations
+from service.heatmaps import Heatmaps
 from service.keys import Keys
 from service.lane import ClientGone, Lane
 from service.ledger import Ledger
 from service.middleware import REVISION
 from service.settings import Settings
+from service.traces import Traces
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,11 @@ class Services:
     keys: Keys
     edits: Edits
     evaluations: Evaluations
+    traces: Traces
     ledger: Ledger
     board: Board
     lane: Lane
+    heatmaps: Heatmaps
     ring: Callable[[str, str], None]
     async_redis: AsyncRedis
     stopping: threading.Event
@@ -96,6 +100,10 @@ async def _evaluation_id(evaluation_id: _Id) -> str:
     return _possible("evaluation", evaluation_id)
 
 
+async def _trace_id(trace_id: _Id) -> str:
+    return _possible("trace", trace_id)
+
+
 def _possible(noun: str, job_id: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{16}", job_id):
         raise not_found(f"{noun} {job_id[:40]!r}", f"GET /{noun}s lists all {noun}s.")
@@ -116,6 +124,9 @@ EditId = Annotated[str, Depends(_edit_id)]
 
 EvaluationId = Annotated[str, Depends(_evaluation_id)]
 """The same of an evaluation."""
+
+TraceId = Annotated[str, Depends(_trace_id)]
+"""The same of a trace."""
 
 IdempotencyKey = Annotated[
     str | None,

@@ -1,4 +1,4 @@
-"""How a job lies in Redis: a hash whose fields do not grow with the number of facts, and two that hold all facts."""
+"""How a job lies in Redis: a hash whose fields stay small, and two that hold all facts, or whatever else is large."""
 
 import json
 from collections.abc import Mapping
@@ -72,6 +72,14 @@ def cut(name: str, value: Any, *, exclude_defaults: bool = False) -> dict[str, s
     return {
         name: shown.model_dump_json(exclude_defaults=exclude_defaults),
         f"{name}_facts": value.model_dump_json(include={"facts"}, exclude_defaults=exclude_defaults),
+    }
+
+
+def set_apart(name: str, value: BaseModel, part: str) -> dict[str, str]:
+    """A value as field `name` without a large part of it, and that part beside the facts, where no glance reads it."""
+    return {
+        name: value.model_dump_json(exclude={part}, exclude_defaults=True),
+        f"{name}_facts": value.model_dump_json(include={part}, exclude_defaults=True),
     }
 
 

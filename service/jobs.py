@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel
 from redis import Redis
 
-from service.contracts.jobs import Progress
+from service.contracts.jobs import JobStatus, Progress
 from service.contracts.problem import Problem
-from service.documents import Document, Shape, request_fields
+from service.documents import Document, Shape, cut, request_fields
 from service.errors import ProblemError
 from service.keys import Keys
 from service.listing import Listing
@@ -194,6 +194,22 @@ class Jobs(Listing[Document], Generic[Request, Document]):
         pipeline.hset(self._keys.job(self.noun, job_id), mapping=dict(fields))
         pipeline.publish(self._keys.job_channel(self.noun, job_id), news)
         pipeline.execute()
+
+
+class ReadingJobs(Jobs[Request, Document]):
+    """Jobs that leave the model as it is, each at one revision."""
+
+    def found(self, result: BaseModel) -> dict[str, str]:
+        """The fields that a job has once it is completed."""
+        return cut(self._shape.found, result)
+
+    def settle(self, job_id: str, revision: int) -> None:
+        """Note which revision is looked at, whatever becomes of the head meanwhile."""
+        self._note(job_id, "revision", {"revision": str(revision)})
+
+    def complete(self, job_id: str, result: BaseModel) -> bool:
+        """End a running job with what it found; False if it has ended already."""
+        return self.end_as(job_id, JobStatus.COMPLETED, found=self.found(result))
 
 
 def in_line(kinds: Iterable[Jobs[Any, Any]]) -> list[tuple[str, str]]:

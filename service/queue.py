@@ -10,7 +10,9 @@ RUN_EDIT = "worker.jobs.run_edit"
 
 RUN_EVALUATION = "worker.jobs.run_evaluation"
 
-FUNCTIONS = {"edit": RUN_EDIT, "evaluation": RUN_EVALUATION}
+RUN_TRACE = "worker.jobs.run_trace"
+
+FUNCTIONS = {"edit": RUN_EDIT, "evaluation": RUN_EVALUATION, "trace": RUN_TRACE}
 """The functions that RQ may ask a worker to run, by what they run."""
 
 RESULT_SECONDS = 3600

@@ -18,12 +18,12 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LEFT_OUT = ("hub", "figures")
+LEFT_OUT = ("hub",)
 """Extras that `make setup` does not install."""
 
 SHARED = {
     *("active", "checks", "contracts", "datasets", "documents", "edits", "errors", "evaluations"),
-    *("items", "jobs", "keys", "ledger", "listing", "queue", "wording"),
+    *("items", "jobs", "keys", "ledger", "listing", "queue", "traces", "wording"),
 }
 """What the worker takes from the service."""
 

@@ -1,19 +1,21 @@
-"""What RQ may ask for: to run the edit or the evaluation that is first in line."""
+"""What RQ may ask for: to run the job that is first in line, be it an edit, an evaluation or a trace."""
 
 import logging
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
-from service.checks import CountTokens, check_edit, check_evaluation
+from service.checks import CountTokens, check_edit, check_evaluation, check_trace
 from service.contracts.edits import AnyEditRequest, Edit
-from service.contracts.evaluations import Evaluation, EvaluationRequest, EvaluationResult
+from service.contracts.evaluations import Evaluation, EvaluationResult
+from service.contracts.jobs import ReadingJob
 from service.contracts.model import ModelCard
 from service.contracts.revisions import Revision
+from service.contracts.traces import Trace, TraceResult
 from service.edits import Edits
-from service.evaluations import Evaluations
-from service.jobs import Jobs, in_line
+from service.jobs import Jobs, ReadingJobs, in_line
 from service.ledger import EditEndedError
 from worker.editing.progress import Steps
 from worker.engine.model_thread import ModelThread, StoppedError
@@ -21,6 +23,10 @@ from worker.engine.verdict import Uncommitted
 from worker.job import Job
 
 log = logging.getLogger(__name__)
+
+Read = TypeVar("Read", bound=ReadingJob[Any])
+
+Result = TypeVar("Result", EvaluationResult, TraceResult)
 
 
 @dataclass(frozen=True)
@@ -63,41 +69,61 @@ class EditJob(Job[Edit, Revision | Uncommitted]):
 
 
 @dataclass(frozen=True)
-class EvaluationJob(Job[Evaluation, EvaluationResult]):
-    """Runs evaluations, each at one revision however often it is begun.
+class AtRevision(Job[Read, Result], Generic[Read, Result]):
+    """Runs jobs that leave the model as it is, each at one revision however often it is begun.
 
-    resolve: the number of a revision's name, or a problem; start: scores what is asked at that revision.
+    resolve: the number of a revision's name, or a problem; start: computes what is asked at that revision.
     """
 
-    evaluations: Evaluations
+    documents: ReadingJobs[Any, Read]
     thread: ModelThread
     card: ModelCard
     count_tokens: CountTokens
     resolve: Callable[[str | int], int]
-    start: Callable[[EvaluationRequest, int], Steps[EvaluationResult]]
+    start: Callable[[Any, int], Steps[Result]]
     draining: threading.Event
     stop: threading.Event
     fence: Callable[[], None]
 
     @property
-    def jobs(self) -> Evaluations:
-        """The evaluations' documents."""
-        return self.evaluations
+    def jobs(self) -> ReadingJobs[Any, Read]:
+        """The documents of this kind."""
+        return self.documents
 
-    def begin(self, job: Evaluation) -> Steps[EvaluationResult]:
-        """The evaluation's computation, at the revision that its name means now or has meant at its first attempt."""
-        check_evaluation(job.request, self.card, self.count_tokens)
+    @abstractmethod
+    def check(self, request: Any) -> None:
+        """Raise a problem if the model cannot take what is asked."""
+
+    def begin(self, job: Read) -> Steps[Result]:
+        """The computation, at the revision that its name means now or has meant at its first attempt."""
+        self.check(job.request)
         revision = job.revision
         if revision is None:
             revision = self.resolve(job.request.revision)
-            self.evaluations.settle(job.id, revision)
+            self.documents.settle(job.id, revision)
         return self.start(job.request, revision)
 
-    def conclude(self, job: Evaluation, result: EvaluationResult) -> None:
-        """Write the scores down."""
-        log.info("evaluation %s of r%d is completed", job.id, result.revision)
+    def conclude(self, job: Read, result: Result) -> None:
+        """Write down what was found."""
+        log.info("%s %s of r%d is completed", job.noun, job.id, result.revision)
         self.fence()
-        self.evaluations.complete(job.id, result)
+        self.documents.complete(job.id, result)
+
+
+class EvaluationJob(AtRevision[Evaluation, EvaluationResult]):
+    """Runs evaluations."""
+
+    def check(self, request: Any) -> None:
+        """The facts must fit into the context."""
+        check_evaluation(request, self.card, self.count_tokens)
+
+
+class TraceJob(AtRevision[Trace, TraceResult]):
+    """Runs traces."""
+
+    def check(self, request: Any) -> None:
+        """The prompt with its answer must be short enough."""
+        check_trace(request, self.card, self.count_tokens)
 
 
 @dataclass(frozen=True)

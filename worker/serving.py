@@ -20,6 +20,7 @@ from service.jobs import in_line
 from service.keys import Keys
 from service.ledger import Ledger
 from service.queue import FUNCTIONS, open_queue, reset, ring, waiting
+from service.traces import Traces
 from worker.card import card_of, tokenizer_text
 from worker.editing.hparams import shipped
 from worker.editing.method import discover
@@ -33,11 +34,12 @@ from worker.engine.mirror import Mirror
 from worker.engine.model_thread import ModelThread
 from worker.engine.readers import MOST_ROWS, Readers
 from worker.engine.resident import Resident
+from worker.engine.tracer import Tracer
 from worker.errors import WorkerError
 from worker.export.exporter import Exporter
 from worker.gone import Gone
 from worker.heartbeat import Board
-from worker.jobs import EditJob, EvaluationJob, Line
+from worker.jobs import EditJob, EvaluationJob, Line, TraceJob
 from worker.lane import Lane
 from worker.lease import RETRY_SECONDS, Lease
 from worker.models.loaded import LoadedModel
@@ -115,11 +117,13 @@ class Serving:
         editor = Editor(history, methods, defaults.get, statistics, dtype, ceilings)
         edits = Edits(self._redis, self._keys)
         evaluator, evaluations = Evaluator(history, ledger, edits), Evaluations(self._redis, self._keys)
+        tracer, traces = Tracer(history, ledger, dtype), Traces(self._redis, self._keys)
         checked, ending = (thread, card, count_tokens), (self._draining, self._stop_job, lease.extend)
         line = Line(
             (
                 EditJob(edits, *checked, editor.run, *ending),
                 EvaluationJob(evaluations, *checked, ledger.resolve, evaluator.run, *ending),
+                TraceJob(traces, *checked, ledger.resolve, tracer.run, *ending),
             )
         )
         if leads:  # before anybody is told that this worker is ready

@@ -50,7 +50,7 @@ class TraceRequest(ReadingRequest):
     ] = 3.0
     noise_subjects: Annotated[
         tuple[Text, ...],
-        Field(max_length=MOST_SUBJECTS, description="whose embeddings; by default those of the facts that come with the project"),
+        Field(max_length=MOST_SUBJECTS, description="whose; by default those of the facts that the project ships"),
     ] = ()
     window: Annotated[
         int | None,

@@ -12,8 +12,7 @@ from service.checks import check_evaluation, nothing_active
 from service.contracts.evaluations import Evaluation, EvaluationPage, EvaluationRequest
 from service.contracts.jobs import JobStatus
 from service.dependencies import EvaluationId, IdempotencyKey, Services, WithServices
-from service.middleware import REVISION
-from service.routes.watching import PageQuery, annotated, announced, watch
+from service.routes.watching import PageQuery, annotated, announced, of_revision, watch
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"])
 
@@ -55,7 +54,7 @@ def create_evaluation(
     if evaluation.status is JobStatus.QUEUED:
         services.ring(evaluation_id, "evaluation")
     response.headers["Location"] = f"/evaluations/{evaluation_id}"
-    return _of_revision(notices.annotate(evaluation), response)
+    return of_revision(notices.annotate(evaluation), response)
 
 
 @router.get("", summary="List evaluations")
@@ -69,7 +68,7 @@ def list_evaluations(query: Annotated[EvaluationQuery, Query()], services: WithS
 @router.get("/{evaluation_id}", summary="Look at an evaluation")
 def get_evaluation(evaluation_id: EvaluationId, response: Response, services: WithServices) -> Evaluation:
     """One evaluation: its status, progress and scores, with all its facts."""
-    return _of_revision(annotated(services.evaluations.get(evaluation_id), services), response)
+    return of_revision(annotated(services.evaluations.get(evaluation_id), services), response)
 
 
 def _glance(evaluation_id: EvaluationId, services: WithServices) -> Evaluation:
@@ -85,7 +84,7 @@ def cancel_evaluation(evaluation_id: EvaluationId, response: Response, services:
     services.evaluations.cancel(evaluation_id)
     evaluation = _glance(evaluation_id, services)
     response.status_code = 200 if evaluation.status.ended else 202
-    return _of_revision(evaluation, response)
+    return of_revision(evaluation, response)
 
 
 async def _changes(evaluation: Existing, services: WithServices) -> AsyncIterator[PubSub]:
@@ -103,13 +102,6 @@ async def watch_evaluation(
     """
     async for event in watch(evaluation, services.evaluations.glance_again, changes, services):
         yield event
-
-
-def _of_revision(evaluation: Evaluation, response: Response) -> Evaluation:
-    """The header names the revision that is scored, once it is known."""
-    if evaluation.revision is not None:
-        response.headers[REVISION] = str(evaluation.revision)
-    return evaluation
 
 
 def _admit(request: EvaluationRequest, notices: Notices, services: Services) -> None:

@@ -4,8 +4,9 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
+from fastapi import Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import ServerSentEvent
 from pydantic import Field
@@ -13,9 +14,12 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from service.contracts.base import Contract
-from service.contracts.jobs import has_ended
+from service.contracts.jobs import ReadingJob, has_ended
 from service.dependencies import Services
 from service.documents import Document
+from service.middleware import REVISION
+
+Read = TypeVar("Read", bound=ReadingJob[Any])
 
 LOOK_SECONDS = 1.0
 """How often a watched job is read again, even if no change was announced."""
@@ -33,6 +37,13 @@ class PageQuery(Contract):
 def annotated(job: Document, services: Services) -> Document:
     """The job, with a notice if it waits for a worker that is not ready."""
     return job if has_ended(job.status) else services.board.look().annotate(job)
+
+
+def of_revision(job: Read, response: Response) -> Read:
+    """The job; the header names the revision that it looks at, once that is known."""
+    if job.revision is not None:
+        response.headers[REVISION] = str(job.revision)
+    return job
 
 
 @asynccontextmanager

@@ -13,11 +13,13 @@ from redis import Redis
 from service.contracts.edits import AnyEditRequest, BatchRequest, EditRequest
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.jobs import Progress
+from service.contracts.traces import TraceRequest
 from service.edits import Edits
 from service.errors import ProblemError, invalid
 from service.evaluations import Evaluations
 from service.jobs import Jobs, in_line
 from service.keys import Keys
+from service.traces import Traces
 from tests.service.stand_in import batch_json
 
 FEW = settings(max_examples=25, stateful_step_count=25, deadline=None, database=None)
@@ -29,6 +31,7 @@ Ask = Callable[[int], Any]
 KINDS: dict[str, tuple[Callable[[Redis, Keys], AnyJobs], Ask]] = {
     "edit": (Edits, lambda facts: _edit_of(batch_json(facts)["facts"])),
     "evaluation": (Evaluations, lambda facts: EvaluationRequest.model_validate(batch_json(facts))),
+    "trace": (Traces, lambda facts: TraceRequest(prompt="Rome is in", subject="Rome", seed=facts)),
 }
 """Of each kind its documents, and what asks for a job of so many facts."""
 
@@ -41,6 +44,13 @@ def _edit_of(facts: list[dict[str, Any]]) -> AnyEditRequest:
 @pytest.fixture(params=list(KINDS))
 def kind(redis: Redis, keys: Keys, request: pytest.FixtureRequest) -> tuple[AnyJobs, Ask]:
     """Each kind in turn."""
+    jobs, ask = KINDS[request.param]
+    return jobs(redis, keys), ask
+
+
+@pytest.fixture(params=["edit", "evaluation"])
+def of_facts(redis: Redis, keys: Keys, request: pytest.FixtureRequest) -> tuple[AnyJobs, Ask]:
+    """Each kind that has facts."""
     jobs, ask = KINDS[request.param]
     return jobs(redis, keys), ask
 
@@ -159,8 +169,8 @@ def test_any_life(redis: Redis, keys: Keys) -> None:
 
 
 @pytest.mark.parametrize("facts", [1, 3, 4, 50])
-def test_what_was_asked_is_whole_or_at_a_glance(kind: tuple[AnyJobs, Ask], facts: int) -> None:
-    jobs, ask = kind
+def test_what_was_asked_is_whole_or_at_a_glance(of_facts: tuple[AnyJobs, Ask], facts: int) -> None:
+    jobs, ask = of_facts
     request = ask(facts)
     job_id, new = jobs.create(request)
     assert new
@@ -173,8 +183,8 @@ def test_what_was_asked_is_whole_or_at_a_glance(kind: tuple[AnyJobs, Ask], facts
     assert jobs.newest(None, 5)[0] == [jobs.glance(job_id)]
 
 
-def test_a_glance_does_not_grow_with_the_facts(kind: tuple[AnyJobs, Ask], redis: Redis, keys: Keys) -> None:
-    jobs, ask = kind
+def test_a_glance_does_not_grow_with_the_facts(of_facts: tuple[AnyJobs, Ask], redis: Redis, keys: Keys) -> None:
+    jobs, ask = of_facts
     job_id, _ = jobs.create(ask(5000))
     client: Any = redis
     client.config_resetstat()
@@ -252,5 +262,5 @@ def test_a_job_that_is_not_there(kind: tuple[AnyJobs, Ask], redis: Redis) -> Non
 
 def test_an_idempotency_key_of_one_kind_is_none_of_another(redis: Redis, keys: Keys) -> None:
     made = {jobs(redis, keys).create(ask(1), "k") for jobs, ask in KINDS.values()}
-    assert [new for _, new in made] == [True, True]
-    assert [len(jobs(redis, keys).pending()) for jobs, _ in KINDS.values()] == [1, 1]
+    assert [new for _, new in made] == [True] * len(KINDS)
+    assert [len(jobs(redis, keys).pending()) for jobs, _ in KINDS.values()] == [1] * len(KINDS)

@@ -1,4 +1,4 @@
-"""Jobs of either kind on a real Redis and a real model thread, which do what a test says."""
+"""Jobs of any kind on a real Redis and a real model thread, which do what a test says."""
 
 import threading
 from collections.abc import Callable
@@ -9,19 +9,23 @@ from redis import Redis
 from service.contracts.edits import EditRequest, Fact
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.model import MethodCard
+from service.contracts.traces import TraceRequest
 from service.edits import Edits
 from service.evaluations import Evaluations
 from service.jobs import Jobs
 from service.keys import Keys
+from service.traces import Traces
 from tests.service.stand_in import model_card
 from worker.editing.progress import Step
 from worker.engine.model_thread import ModelThread
 from worker.job import Job
-from worker.jobs import EditJob, EvaluationJob
+from worker.jobs import EditJob, EvaluationJob, TraceJob
 
 FACT = Fact(prompt="Rome is in", subject="Rome", target_new="Spain")
 REQUEST = EditRequest(**FACT.model_dump(), hparams={})
 SCORE = EvaluationRequest(facts=(FACT,))
+TRACE = TraceRequest(prompt=FACT.prompt, subject=FACT.subject, target=FACT.target_new, samples=2)
+ASKED = {"edit": REQUEST, "evaluation": SCORE, "trace": TRACE}
 METHOD = MethodCard(name="rome", title="", source="", hparams_schema={}, defaults={})
 CARD = model_card(methods=(METHOD,), context_length=100, template_tokens=0)
 
@@ -32,7 +36,13 @@ class Desk:
     def __init__(self, redis: Redis, keys: Keys, noun: str) -> None:
         self.noun = noun
         self.edits, self.evaluations = Edits(redis, keys), Evaluations(redis, keys)
-        self.jobs: Jobs[Any, Any] = self.edits if noun == "edit" else self.evaluations
+        self.traces = Traces(redis, keys)
+        kinds: dict[str, Jobs[Any, Any]] = {
+            "edit": self.edits,
+            "evaluation": self.evaluations,
+            "trace": self.traces,
+        }
+        self.jobs = kinds[noun]
         self.draining, self.stop = threading.Event(), threading.Event()
         self.thread = ModelThread(lambda: False, lambda _: None)
         self.thread.start()
@@ -42,9 +52,19 @@ class Desk:
 
     def job(self, steps: int, error: Exception | None = None) -> Job[Any, Any]:
         """What RQ calls; a job takes so many steps, then raises."""
+        start = self.start(steps, error)
+        checked, ending = (self.thread, CARD, len), (self.draining, self.stop, self._fence)
+        if self.noun == "edit":
+            return EditJob(self.edits, *checked, start, *ending)
+        if self.noun == "evaluation":
+            return EvaluationJob(self.evaluations, *checked, lambda _: 7, start, *ending)
+        return TraceJob(self.traces, *checked, lambda _: 7, start, *ending)
+
+    def start(self, steps: int, error: Exception | None = None) -> Callable[[Any, Any], Any]:
+        """The computation of such a job."""
 
         def start(asked: Any, _: Any) -> Any:
-            self.ran.append(asked if self.noun == "edit" else asked.facts[0].target_new)
+            self.ran.append(asked if self.noun == "edit" else FACT.target_new)
             for step in range(steps):
                 self.begun.set()
                 yield Step("value", step, steps)
@@ -53,16 +73,13 @@ class Desk:
                 raise error
             raise AssertionError("ran to its end")
 
-        checked, ending = (self.thread, CARD, len), (self.draining, self.stop, self._fence)
-        if self.noun == "edit":
-            return EditJob(self.edits, *checked, start, *ending)
-        return EvaluationJob(self.evaluations, *checked, lambda _: 7, start, *ending)
+        return start
 
     def _fence(self) -> None:
         self.fence()
 
     def new(self) -> str:
-        return self.jobs.create(REQUEST if self.noun == "edit" else SCORE)[0]
+        return self.jobs.create(ASKED[self.noun])[0]
 
     def names(self, *job_ids: str) -> list[str]:
         """What `ran` says of these jobs: an evaluation is not told its id."""

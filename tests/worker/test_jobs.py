@@ -1,4 +1,4 @@
-"""What is an edit's own and what an evaluation's, and that both are run in the order in which they came."""
+"""What is each kind's own, and that jobs of all kinds are run in the order in which they came."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +11,7 @@ from service.contracts.edits import AnyEditRequest, EditStatus
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.jobs import JobStatus
 from service.contracts.problem import Problem
+from service.contracts.traces import MOST_TOKENS, TraceRequest
 from service.errors import not_found
 from service.jobs import Jobs
 from service.keys import Keys
@@ -18,11 +19,12 @@ from service.ledger import EditEndedError
 from tests.driving import finish
 from tests.families import tiny_model
 from tests.worker.engine.kit import Stand, random_delta
-from tests.worker.job_desk import CARD, FACT, REQUEST, SCORE, Desk
+from tests.worker.job_desk import CARD, FACT, REQUEST, SCORE, TRACE, Desk
 from worker.editing.progress import Step
 from worker.engine.evaluator import Evaluator
+from worker.engine.tracer import Tracer
 from worker.errors import CorruptStateError
-from worker.jobs import EditJob, EvaluationJob, Line
+from worker.jobs import EditJob, EvaluationJob, Line, TraceJob
 
 
 @pytest.fixture
@@ -52,6 +54,13 @@ def evaluation_job(desk: Desk, stand: Stand) -> EvaluationJob:
     return EvaluationJob(desk.evaluations, desk.thread, CARD, len, stand.ledger.resolve, start, *ending)
 
 
+def trace_job(desk: Desk, stand: Stand) -> TraceJob:
+    """The same of a trace."""
+    start = Tracer(stand.history, stand.ledger).run
+    ending = (desk.draining, desk.stop, desk.fence)
+    return TraceJob(desk.traces, desk.thread, CARD, len, stand.ledger.resolve, start, *ending)
+
+
 def problem_of(jobs: Jobs[Any, Any], job_id: str) -> Problem:
     job = jobs.get(job_id)
     assert job.status == "failed"
@@ -68,6 +77,7 @@ LONG = "Rome " * 50 + "is"
         ("edit", REQUEST.model_copy(update={"method": "romme"}), "unknown-method"),
         ("edit", REQUEST.model_copy(update={"prompt": LONG}), "too-long"),
         ("evaluation", EvaluationRequest(facts=(FACT.model_copy(update={"paraphrases": (LONG,)}),)), "too-long"),
+        ("trace", TraceRequest(prompt=LONG, subject="Rome"), "too-long"),
     ],
 )
 def test_what_the_model_cannot_take_never_reaches_it(
@@ -148,6 +158,38 @@ def test_the_revision_is_settled_at_the_first_attempt(open_desk: Callable[[str],
     assert (found.status, found.revision, found.attempts) == (JobStatus.COMPLETED, 1, 2)
 
 
+@pytest.mark.parametrize(("name", "number"), [("head", 1), ("base", 0)])
+def test_a_trace_is_completed_with_its_effects(
+    open_desk: Callable[[str], Desk], stand: Stand, name: str, number: int
+) -> None:
+    stand.commit(random_delta(stand.loaded))
+    desk, before = open_desk("trace"), stand.state()
+    request = TRACE.model_copy(update={"revision": name, "noise_subjects": ("Rome", "Paris")})
+    trace_id, _ = desk.traces.create(request)
+    trace_job(desk, stand)(trace_id)
+    found = desk.traces.get(trace_id)
+    assert (found.status, found.revision, found.request) == (JobStatus.COMPLETED, number, request)
+    assert found.result is not None
+    expected = finish(Tracer(stand.history, stand.ledger).run(request, number))
+    assert found.result.model_copy(update={"timings": {}}) == expected.model_copy(update={"timings": {}})
+    assert len(found.result.effects) == 3
+    glance = desk.traces.glance(trace_id)
+    assert glance.result is not None
+    assert (glance.result.effects, glance.request.noise_subjects) == ({}, ())
+    assert glance.result.high == expected.high
+    assert stand.state() == before
+
+
+def test_a_trace_too_long_for_a_trace_never_reaches_the_model(open_desk: Callable[[str], Desk]) -> None:
+    desk = open_desk("trace")
+    trace_id, _ = desk.traces.create(TRACE.model_copy(update={"target": "x" * MOST_TOKENS}))
+    wide = CARD.model_copy(update={"context_length": 10 * MOST_TOKENS})
+    ending = (desk.draining, desk.stop, desk.fence)
+    TraceJob(desk.traces, desk.thread, wide, len, lambda _: 0, desk.start(1), *ending)(trace_id)
+    assert f"a trace takes {MOST_TOKENS}" in problem_of(desk.traces, trace_id).detail
+    assert desk.ran == []
+
+
 def test_a_revision_that_is_not_there_when_it_begins(open_desk: Callable[[str], Desk], stand: Stand) -> None:
     desk = open_desk("evaluation")
     evaluation_id, _ = desk.evaluations.create(SCORE.model_copy(update={"revision": 7}))
@@ -157,14 +199,14 @@ def test_a_revision_that_is_not_there_when_it_begins(open_desk: Callable[[str], 
 
 
 def test_the_first_in_line_is_run_whichever_the_bell_was_rung_for(open_desk: Callable[[str], Desk]) -> None:
-    edits, evaluations = open_desk("edit"), open_desk("evaluation")
+    edits, evaluations, traces = map(open_desk, ("edit", "evaluation", "trace"))
     ran: list[str] = []
-    line = Line((edits.job(1, RuntimeError("done")), evaluations.job(1, RuntimeError("done"))))
-    waiting = [desk.new() for desk in (evaluations, edits, edits, evaluations, edits)]
+    line = Line(tuple(desk.job(1, RuntimeError("done")) for desk in (edits, evaluations, traces)))
+    waiting = [desk.new() for desk in (evaluations, edits, edits, traces, edits)]
     edits.jobs.cancel(waiting[2])
     for bell in reversed(waiting):
         line(bell)
-        left = {*edits.jobs.pending(), *evaluations.jobs.pending()}
+        left = {job_id for desk in (edits, evaluations, traces) for job_id in desk.jobs.pending()}
         ran += [job_id for job_id in waiting if job_id not in {*left, *ran, waiting[2]}]
         assert len(left) == max(0, 4 - len(ran))
     assert ran == [waiting[at] for at in (0, 1, 3, 4)]
