@@ -56,6 +56,14 @@ def timeless(side: Continuation) -> Continuation:
     return side.model_copy(update={"seconds": 0.0})
 
 
+def same(found: Continuation, expected: Continuation) -> bool:
+    """Whether two continuations say the same, with the same certainty but for rounding."""
+    bare = {"logprobs": (), "top_logprobs": None}
+    if timeless(found).model_copy(update=bare) != timeless(expected).model_copy(update=bare):
+        return False
+    return all(abs(one - other) < 1e-4 for one, other in zip(found.logprobs, expected.logprobs, strict=True))
+
+
 def low_rank(change: Change) -> LowRank:
     """The change, which has factors."""
     assert isinstance(change, LowRank)

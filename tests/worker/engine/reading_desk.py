@@ -13,7 +13,7 @@ from service.contracts.lane import Decoded, DecodeRequest, LaneAnswer, LaneReque
 from service.contracts.model import ModelCard
 from service.contracts.problem import Problem
 from service.contracts.revisions import ActivationRequest, RollbackRequest
-from tests.worker.engine.kit import Stand, overridden, random_delta, timeless
+from tests.worker.engine.kit import Stand, overridden, random_delta
 from worker.card import card_of
 from worker.engine.generation import decode
 from worker.engine.readers import Readers
@@ -126,11 +126,3 @@ def refusal(answer: LaneAnswer) -> Problem:
     """The problem of an answer that has one."""
     assert answer.problem is not None, answer
     return answer.problem
-
-
-def same(found: Continuation, expected: Continuation) -> bool:
-    """Whether two continuations say the same, with the same certainty but for rounding."""
-    bare = {"logprobs": (), "top_logprobs": None}
-    if timeless(found).model_copy(update=bare) != timeless(expected).model_copy(update=bare):
-        return False
-    return all(abs(one - other) < 1e-4 for one, other in zip(found.logprobs, expected.logprobs, strict=True))

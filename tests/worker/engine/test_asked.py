@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from service.contracts.lane import DecodeRequest
-from tests.worker.engine.kit import Boot
-from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, same, whole
+from tests.worker.engine.kit import Boot, same
+from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, whole
 from worker.engine import asked
 from worker.models.loaded import LoadedModel
 from worker.models.memory import MOST_TOKENS

@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 
 from service.contracts.generate import Continuation, FinishReason, Sampling
 from tests.families import CONFIGS, tiny_model
-from tests.worker.engine.kit import bits, overridden, random_delta, same_bits, timeless, wanted
+from tests.worker.engine.kit import bits, overridden, random_delta, same, same_bits, timeless, wanted
 from worker.engine.generation import decode
 from worker.engine.resident import Resident
 from worker.engine.row import Wanted
@@ -239,4 +239,4 @@ def test_an_end_of_text_ends_a_row_and_not_its_neighbours() -> None:
     assert stopped.finish_reason is FinishReason.STOP
     assert stopped.tokens == plain[0].tokens[:end]
     assert stopped.logprobs == pytest.approx(plain[0].logprobs[:end], abs=1e-4)
-    assert timeless(other) == timeless(plain[1])
+    assert same(other, plain[1])

@@ -15,8 +15,8 @@ from service.contracts.problem import PROBLEM_TYPE
 from service.errors import ProblemError
 from service.keys import Keys
 from tests.families import tiny_model
-from tests.worker.engine.kit import Stand
-from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, request_of, same
+from tests.worker.engine.kit import Stand, same
+from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, request_of
 from worker.engine.asked import Asked
 from worker.engine.prompting import accept
 

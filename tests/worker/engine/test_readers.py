@@ -4,8 +4,8 @@ import pytest
 
 from service.contracts.lane import DecodeRequest
 from service.contracts.revisions import ActivationRequest, RevisionKind, RollbackRequest
-from tests.worker.engine.kit import Boot, live_checksum, timeless
-from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, refusal, request_of, same, whole
+from tests.worker.engine.kit import Boot, live_checksum, same, timeless
+from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, refusal, request_of, whole
 from worker.errors import LeaseLostError, StorageError
 
 

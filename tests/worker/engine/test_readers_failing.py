@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.worker.engine.kit import bits, same_bits
-from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, refusal, same, whole
+from tests.worker.engine.kit import bits, same, same_bits
+from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, refusal, whole
 from worker.engine import asked, decoding
 from worker.errors import CorruptStateError, DeviceError
 from worker.models.loaded import LoadedModel

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from tests.worker.engine.kit import Boot
-from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, request_of, same, whole
+from tests.worker.engine.kit import Boot, same
+from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, request_of, whole
 from worker.engine.decoding import PREFILL_TOKENS
 
 LONG = PROMPT * 3

@@ -8,7 +8,8 @@ import pytest
 
 from service.contracts.generate import Continuation
 from service.contracts.lane import LaneAnswer, Piece
-from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, refusal, same, whole
+from tests.worker.engine.kit import same
+from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, refusal, whole
 
 
 def _stream(answers: Sequence[LaneAnswer | None]) -> tuple[LaneAnswer, list[tuple[Piece, ...]], LaneAnswer]:

@@ -7,8 +7,8 @@ import pytest
 from service.contracts.lane import DecodeRequest
 from service.contracts.revisions import RollbackRequest
 from tests.families import CONFIGS
-from tests.worker.engine.kit import Boot, random_delta
-from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, same, whole
+from tests.worker.engine.kit import Boot, random_delta, same
+from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, whole
 
 PROMPTS = ("The", PROMPT, "Lionel Messi plays", "東京は日本の首都です。", "Question: What sport does he play? Answer:")
 SAMPLINGS: tuple[dict[str, float], ...] = (
