@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from service import calls, display, maintenance, scoring, speaking, timeline
+from service import calls, display, maintenance, scoring, speaking, suggesting, timeline, tracing
 from service import demo as demonstration
 from service.claims import UpError
 from service.errors import ProblemError
@@ -32,6 +32,8 @@ for command in (
     calls.edit,
     speaking.generate,
     scoring.evaluate,
+    tracing.trace,
+    suggesting.suggest_hparams,
     timeline.log,
     timeline.show,
     timeline.revert,

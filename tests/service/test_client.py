@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from service import client as client_module
+from service import connection
 from service.client import Client
 from service.contracts.edits import BatchRequest, EditRequest, EditStatus
 from service.contracts.evaluations import EvaluationRequest
@@ -142,7 +142,7 @@ def test_another_server_is_recognised(answer: httpx.Response) -> None:
 
 
 def test_a_broken_stream_is_opened_again(client: Client, worker: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "REOPEN_SECONDS", 0.0)
+    monkeypatch.setattr(connection, "REOPEN_SECONDS", 0.0)
     queued = client.submit(REQUEST)
     worker.apply(queued.id)
     applied = client.edit(queued.id)
@@ -160,13 +160,13 @@ def test_a_broken_stream_is_opened_again(client: Client, worker: StandIn, monkey
 
 
 def test_a_server_that_stays_away_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "REOPEN_SECONDS", 0.0)
+    monkeypatch.setattr(connection, "REOPEN_SECONDS", 0.0)
 
     def away() -> httpx.Response:
         raise httpx.ConnectError("refused")
 
     with pytest.raises(httpx.ConnectError):
-        next(answering(*[away] * (client_module.REOPEN_ATTEMPTS + 1)).events("x"))
+        next(answering(*[away] * (connection.REOPEN_ATTEMPTS + 1)).events("x"))
 
 
 class Stream(httpx.SyncByteStream):

@@ -1,0 +1,102 @@
+"""The command that proposes which layers to edit, from traces of many facts that the model knows."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import chain
+from typing import Annotated
+
+import typer
+
+from service.calls import URL, JsonOption, UrlOption, exit_unless, follow
+from service.client import Client
+from service.contracts.edits import Fact
+from service.contracts.evaluations import EvaluationRequest
+from service.contracts.jobs import JobStatus
+from service.contracts.traces import Kind, Traced, TraceRequest, TraceResult
+from service.datasets.sources import SHIPPED, DatasetError, open_dataset
+from service.proposal import as_yaml, propose
+
+AT_ONCE = 50
+"""Facts asked for together, until enough are known."""
+
+FactsOption = Annotated[
+    str, typer.Option(metavar="NAME|FILE", help="Facts that the model may know: a data set, such as known_1000.json.")
+]
+
+
+def suggest_hparams(
+    facts: FactsOption = SHIPPED,
+    n: Annotated[int, typer.Option("--n", min=1, help="Facts to average over, of those that the model knows.")] = 20,
+    samples: Annotated[int, typer.Option(help="Runs of each with different noise.")] = 10,
+    window: Annotated[
+        int | None, typer.Option(help="MLP layers restored at once; by default 10 for 48 layers.")
+    ] = None,
+    revision: Annotated[str, typer.Option(help="base, head, or a revision such as r3.")] = "base",
+    as_json: JsonOption = False,
+    url: UrlOption = URL,
+) -> None:
+    """Propose layers to edit as YAML: where restoring the MLP at the subject's last token brings most answers back."""
+    try:
+        records = open_dataset(facts).records
+    except DatasetError as error:
+        raise typer.BadParameter(str(error), param_hint="--facts") from error
+    asked = [_as_it_is(fact) for fact in chain.from_iterable(record.facts for record in records)]
+    with Client(url) as client:
+        known = _known(client, asked, revision, n)
+        if not known:
+            raise typer.BadParameter("the model knows none of these facts; give others", param_hint="--facts")
+        subjects = tuple(dict.fromkeys(fact.subject for fact in known))
+        results = [
+            _traced(client, f"trace {number} of {len(known)}", _request(fact, subjects, samples, window, revision))
+            for number, fact in enumerate(known, 1)
+        ]
+    proposal = propose(results)
+    typer.echo(json.dumps(asdict(proposal)) if as_json else as_yaml(proposal))
+
+
+def _as_it_is(fact: Fact) -> Fact:
+    """The fact with the true answer as its target; the known ones have no other."""
+    return Fact(prompt=fact.prompt, subject=fact.subject, target_new=fact.target_true or fact.target_new)
+
+
+def _request(fact: Fact, subjects: tuple[str, ...], samples: int, window: int | None, revision: str) -> TraceRequest:
+    return TraceRequest(
+        revision=revision,
+        prompt=fact.prompt,
+        subject=fact.subject,
+        target=fact.target_new,
+        kinds=(Kind.MLP,),
+        tokens=Traced.LAST_SUBJECT,
+        samples=samples,
+        noise_subjects=subjects,
+        window=window,
+    )
+
+
+def _known(client: Client, facts: Sequence[Fact], revision: str, n: int) -> list[Fact]:
+    """The first n facts whose answer is what the model says."""
+    found: list[Fact] = []
+    for begin in range(0, len(facts), AT_ONCE):
+        if len(found) >= n:
+            break
+        found += _those_known(client, tuple(facts[begin : begin + AT_ONCE]), revision)
+    return found[:n]
+
+
+def _those_known(client: Client, facts: tuple[Fact, ...], revision: str) -> Iterator[Fact]:
+    evaluation = client.evaluate(EvaluationRequest(revision=revision, facts=facts))
+    follow(evaluation, client.evaluation_events(evaluation.id), "which facts are known", client.base_url)
+    evaluation = client.evaluation(evaluation.id)
+    exit_unless((JobStatus.COMPLETED,), evaluation)
+    scores = evaluation.result.facts if evaluation.result else ()
+    return (fact for fact, score in zip(facts, scores, strict=True) if score.after.target_new.accuracy == 1)
+
+
+def _traced(client: Client, label: str, request: TraceRequest) -> TraceResult:
+    trace = client.trace(request)
+    follow(trace, client.trace_events(trace.id), label, client.base_url)
+    trace = client.find_trace(trace.id)
+    exit_unless((JobStatus.COMPLETED,), trace)
+    assert trace.result is not None  # noqa: S101 - a completed trace has one
+    return trace.result
