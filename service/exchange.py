@@ -9,7 +9,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from starlette.requests import ClientDisconnect
 
-from service.contracts.lane import Decoded, DecodeRequest, LaneAnswer, LaneRequest, Piece, Started
+from service.contracts.lane import Decoded, LaneAnswer, LaneRequest, Piece, Started
+from service.contracts.revisions import ActivationRequest, RollbackRequest
 from service.errors import ProblemError
 
 LOOK_UP_SECONDS = 1.0
@@ -43,7 +44,7 @@ class Exchange:
         self.id = request.id
         self.ended = False
         self._seconds = seconds
-        self._moves = not isinstance(request.body, DecodeRequest)
+        self._moves = isinstance(request.body, RollbackRequest | ActivationRequest)
         self._deadline = request.deadline
         self._mailbox = mailbox
         self._still_there = still_there
@@ -104,7 +105,7 @@ class Exchange:
             return None
         if answer is None:
             raise ClientDisconnect
-        self.ended = bool(answer.decoded or answer.revision or answer.problem)
+        self.ended = bool(answer.decoded or answer.revision or answer.exported or answer.problem)
         if answer.problem is not None:
             raise ProblemError.of(answer.problem)
         if answer.decoded is not None:

@@ -273,6 +273,7 @@ class StandIn:
             kind = RevisionKind.REAPPLY if request.body.active else RevisionKind.REVERT
             number = self.append(kind, edit=request.body.edit)
             return [LaneAnswer(id=request.id, revision=self.ledger.revision(number))]
+        assert isinstance(request.body, DecodeRequest)  # exports are made by tests/service/export_stand.py
         decoded = self.decoded(request.body)
         answers = [LaneAnswer(id=request.id, decoded=decoded)]
         if request.body.stream:
