@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from service.contracts.exports import FOLDER
 from service.ledger import Ledger
 from worker.engine.blobs import SUFFIX
 from worker.engine.folder import Folder
@@ -29,13 +30,13 @@ class Swept:
 
 
 def collect(site: Site, *, dry_run: bool = False) -> Swept:
-    """Delete the blobs that no entry names, and what interrupted writes left; raises WorkerError unless it is safe."""
+    """Delete blobs that no entry names, and what was interrupted left; raises WorkerError unless it is safe."""
     site.require_ledger()
     there = site.blobs.sizes()  # before the ledger is read: what is committed meanwhile is not among them
     named = {entry.blob for entry in Ledger(site.redis, site.keys).entries()}
     unnamed = [(site.blobs.folder, digest + SUFFIX, there[digest]) for digest in there.keys() - named]
     swept = Swept()
-    for folder, name, size in (*sorted(unnamed, key=lambda file: file[1]), *_partial(site)):
+    for folder, name, size in (*sorted(unnamed, key=lambda file: file[1]), *_left(site)):
         young = time.time() - folder.modified(name) < YOUNG_SECONDS
         swept = swept.plus(size, young=young)
         if not (young or dry_run):
@@ -43,8 +44,12 @@ def collect(site: Site, *, dry_run: bool = False) -> Swept:
     return swept
 
 
-def _partial(site: Site) -> Iterator[tuple[Folder, str, int]]:
+def _left(site: Site) -> Iterator[tuple[Folder, str, int]]:
+    """What interrupted writes have left, and exports that nobody has fetched to the end."""
     for folder in (site.blobs.folder, site.mirror.folder):
         for name, size in folder.sizes().items():
             if name.endswith(".partial"):
                 yield folder, name, size
+    exports = site.blobs.folder.under(FOLDER)
+    for name, size in exports.sizes().items():
+        yield exports, name, size

@@ -30,17 +30,19 @@ def test_what_nothing_names_is_deleted_once_it_is_old(stand: Stand, site: TinySi
     partials = [
         stand.blobs_folder / "x.safetensors.1.partial",
         stand.blobs_folder / "ledger" / "00000009.json.1.partial",
+        stand.blobs_folder / "exports" / "0123456789abcdef",
     ]
     for path in partials:
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"123")
-    size = (stand.blobs_folder / f"{stray}.safetensors").stat().st_size + 6
+    size = (stand.blobs_folder / f"{stray}.safetensors").stat().st_size + 9
     everything = _names(stand)
-    assert collect(site) == Swept(young=3), "a commit may be under way"
+    assert collect(site) == Swept(young=4), "a commit may be under way"
     assert _names(stand) == everything
     _aged(stand.blobs_folder)
-    assert collect(site, dry_run=True) == Swept(files=3, bytes=size)
+    assert collect(site, dry_run=True) == Swept(files=4, bytes=size)
     assert _names(stand) == everything
-    assert collect(site) == Swept(files=3, bytes=size)
+    assert collect(site) == Swept(files=4, bytes=size)
     assert _names(stand) == kept
     assert collect(site) == Swept()
 
