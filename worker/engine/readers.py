@@ -43,7 +43,7 @@ class Readers:
         self._cache_bytes = cache_bytes
         self._asked: dict[str, tuple[Asked, Answer]] = {}
         self._turns = Turns(most_rows)
-        self._decoding = self._new_decoding()
+        self._decoding = Decoding(history.resident.loaded, history.resident.view)
 
     def take_up(self, requests: Iterable[LaneRequest], answer: Answer) -> None:
         """Move the head at once; let continuations join at the next step, under the revisions of this moment."""
@@ -62,10 +62,9 @@ class Readers:
     def dismiss(self, ids: Collection[str]) -> None:
         """Free the rows of requests that nobody waits for any longer: these, and those past their deadline."""
         now = time.time()
-        for key, (asked, answer) in list(self._asked.items()):
-            if key in ids or asked.request.deadline < now:
-                self._let_go(asked)
-                answer(asked.request, None)
+        gone = [asked for key, (asked, _) in self._asked.items() if key in ids or asked.request.deadline < now]
+        if gone:
+            self._end(gone, lambda _: None)
 
     def step(self) -> bool:
         """Compute one step for those who wait, and tell them; returns whether there is more to compute."""
@@ -128,12 +127,7 @@ class Readers:
             problem = ProblemError(
                 500, "generation-failed", "The generation failed; the worker's log says why."
             ).problem
-            for asked in asking:
-                _, answer = self._asked[asked.request.id]
-                self._let_go(asked)
-                answer(asked.request, _refused(asked.request, problem))
-            if not self._asked:
-                self._decoding = self._new_decoding()  # what failed may have left some layers a token ahead of others
+            self._end(asking, lambda request: _refused(request, problem))
 
     def _tell(self) -> None:
         for asked, answer in list(self._asked.values()):
@@ -144,16 +138,14 @@ class Readers:
                 del self._asked[request.id]
                 answer(request, LaneAnswer(id=request.id, decoded=asked.decoded()))
 
-    def _let_go(self, asked: Asked) -> None:
-        del self._asked[asked.request.id]
-        self._turns.leave(asked.rows)
-        self._decoding.leave(asked.rows)
-        if not self._decoding.rows:
-            self._decoding = self._new_decoding()  # whatever a step that failed has left of the old one
-
-    def _new_decoding(self) -> Decoding:
-        resident = self._history.resident
-        return Decoding(resident.loaded, resident.view)
+    def _end(self, asked: Sequence[Asked], answer: Callable[[LaneRequest], LaneAnswer | None]) -> None:
+        """Let go of requests, all of them at once: where memory does not suffice, rows that stay cannot be moved."""
+        ended = [self._asked.pop(each.request.id) for each in asked]
+        rows = [row for each in asked for row in each.rows]
+        self._turns.leave(rows)
+        self._decoding.leave(rows)
+        for each, send in ended:
+            send(each.request, answer(each.request))
 
 
 def _refused(request: LaneRequest, problem: Problem) -> LaneAnswer:

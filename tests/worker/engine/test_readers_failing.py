@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from tests.worker.engine.kit import bits, same, same_bits
+from tests.worker.engine.kit import Boot, bits, same, same_bits
 from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, refusal, whole
 from worker.engine import asked, decoding
 from worker.errors import CorruptStateError, DeviceError
 from worker.models.loaded import LoadedModel
 from worker.models.memory import MOST_TOKENS
+from worker.models.padded_cache import PaddedCache
 
 FAILURES = [
     RuntimeError("CUDA out of memory, somewhere in a very private place"),
@@ -79,6 +80,32 @@ def test_a_failing_step_fails_those_too_who_have_joined_since(reading: ReadingDe
         reading.readers.step()
     assert {refusal(reading.last(name)).status for name in (first, second)} == {500}
     _says_what_it_should(reading)
+
+
+def test_where_memory_does_not_suffice_nothing_is_moved(reading: ReadingDesk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To keep some of the rows would take memory too."""
+    names = reading.take_up(asking(), asking("The"), asking("Lionel Messi"))
+    reading.steps(3)
+    with _failing(reading.stand.loaded, FAILURES[1]), monkeypatch.context() as patch:
+        patch.setattr(PaddedCache, "keep", _raise)
+        reading.readers.step()
+    assert [refusal(reading.last(name)).status for name in names] == [500] * 3
+    _says_what_it_should(reading)
+
+
+def test_keys_and_values_stay_within_their_bound_after_a_failure(boot: Boot) -> None:
+    """As before it: who comes then does not run out of memory at once again."""
+    desk = ReadingDesk(boot("gpt2"), cache_bytes=0)
+    desk.ask(asking(revisions=("head",)))
+    desk.take_up(asking())
+    desk.steps(2)
+    with _failing(desk.stand.loaded, FAILURES[1]):
+        desk.readers.step()
+    desk.take_up(asking(), asking("The"))
+    together = []
+    while desk.readers.step():
+        together.append(len(desk.rows))
+    assert max(together) == 1
 
 
 def test_who_has_said_everything_waits_on_though_a_step_fails(
