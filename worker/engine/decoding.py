@@ -140,9 +140,9 @@ class Decoding:
         """[B, V] float32 after the last of the new tokens [B, T]."""
         new, device = ids.shape[1], self._loaded.device
         inputs = {"attention_mask": cache.mask(new, device), "position_ids": cache.positions(new, device)}
-        with self._view(weights):
+        with self._loaded.reading(), self._view(weights):
             through = self._loaded.trunk(input_ids=ids, past_key_values=cache.cache, use_cache=True, **inputs)
-        return self._loaded.logits(through.last_hidden_state[:, -1])
+            return self._loaded.logits(through.last_hidden_state[:, -1])
 
     def _say(self, rows: Sequence[Row], logits: Tensor) -> None:
         for row, choice in zip(rows, choose(logits, [row.draw for row in rows]), strict=True):

@@ -1,5 +1,6 @@
 """A loaded model with its tokenizer and family: what everything that computes works on."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.models.family import ModelFamily
+from worker.models.products import FastProducts
 
 
 def precise(tensor: Tensor) -> Tensor:
@@ -19,7 +21,8 @@ class LoadedModel:
     """A causal language model in evaluation mode, without gradients on its weights.
 
     model: a transformers causal-LM; tokenizer: a fast one; name: the name it is served under; published_generation: the
-    checkpoint's own generation configuration, of which the model's has only what ends a text.
+    checkpoint's own generation configuration, of which the model's has only what ends a text; products: a faster way to
+    compute its linear modules here, where there is one.
     """
 
     name: str
@@ -27,6 +30,11 @@ class LoadedModel:
     tokenizer: Any
     family: ModelFamily
     published_generation: Any = None
+    products: FastProducts | None = None
+
+    def reading(self) -> AbstractContextManager[None]:
+        """Entered for forward passes of readers: they take the faster way."""
+        return nullcontext() if self.products is None else self.products.in_force()
 
     @property
     def config(self) -> Any:

@@ -17,6 +17,7 @@ from worker.errors import ModelNotFoundError, UnsupportedModelError
 from worker.models.families import family_of
 from worker.models.family import ModelFamily
 from worker.models.loaded import LoadedModel
+from worker.models.products import fast_products
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ def load(model: str, dtype: str, device: str, data_dir: Path) -> LoadedModel:
         raise UnsupportedModelError(
             f"{model} has no fast tokenizer, and editing needs its character offsets; add a tokenizer.json to it."
         )
-    return LoadedModel(model_name(model), loaded, tokenizer, family, published)
+    products = fast_products(loaded)
+    return LoadedModel(model_name(model), loaded, tokenizer, family, published, products)
 
 
 def resolve_device(device: str) -> torch.device:

@@ -1,0 +1,92 @@
+"""Matrix products by oneDNN, where this machine multiplies float32 faster with it than by torch's own choice.
+
+torch multiplies float32 on a CPU by MKL, which on some of them takes twice as long, whatever the number of rows; its
+way to oneDNN for float32 is the one that its compiler takes.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+ROWS = 8
+"""Of the products that are timed: about as many as are decoded together."""
+
+WORTH = 1.2
+"""How many times faster it must be."""
+
+REPEATS = 5
+
+
+class _Linear(nn.Linear):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name is nn.Linear's
+        return _by_onednn(input, self.weight, self.bias)
+
+
+class _Conv1D(Conv1D):  # type: ignore[misc]
+    def forward(self, x: Tensor) -> Tensor:
+        return _by_onednn(x, self.weight.T, self.bias)
+
+
+KINDS: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: _Linear, Conv1D: _Conv1D}
+"""Modules that have another way, and the class that takes it."""
+
+
+class FastProducts:
+    """A model's linear modules; while `in_force` is entered they compute by oneDNN, from the same weights."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._modules: Sequence[tuple[Any, type[nn.Module]]] = [
+            (module, type(module)) for module in model.modules() if type(module) in KINDS
+        ]
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """For forward passes without gradients; views and twins that are made within compute the same way."""
+        try:
+            for module, kind in self._modules:
+                module.__class__ = KINDS[kind]
+            yield
+        finally:
+            for module, kind in self._modules:
+                module.__class__ = kind
+
+
+def fast_products(model: nn.Module) -> FastProducts | None:
+    """The way by oneDNN, if it is there and this machine computes products with the model's weights faster by it."""
+    linear = next((module for module in model.modules() if type(module) in KINDS), None)
+    if linear is None or not _possible(linear.get_parameter("weight").data):
+        return None
+    weight = linear.get_parameter("weight").data
+    weight = weight.T if isinstance(linear, Conv1D) else weight
+    inputs = torch.ones(ROWS, weight.shape[1])
+    gain = _seconds(lambda: nn.functional.linear(inputs, weight)) / _seconds(lambda: _by_onednn(inputs, weight, None))
+    return FastProducts(model) if gain >= WORTH else None
+
+
+def _possible(weight: Tensor) -> bool:
+    there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    there = there and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return there and weight.device.type == "cpu" and weight.dtype is torch.float32
+
+
+@torch.no_grad()
+def _seconds(compute: Callable[[], Tensor]) -> float:
+    """The least time of a few runs."""
+
+    def timed() -> float:
+        begin = time.perf_counter()
+        compute()
+        return time.perf_counter() - begin
+
+    return min(timed() for _ in range(REPEATS))
+
+
+def _by_onednn(inputs: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """inputs [..., m] times weight [n, m], plus bias [n]: [..., n]."""
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, "none", [], "")
+    return product
