@@ -31,6 +31,7 @@ from service.queue import open_queue, ring
 from service.routes import (
     edits,
     evaluations,
+    exports,
     generate,
     health,
     metrics,
@@ -42,6 +43,7 @@ from service.routes import (
     traces,
 )
 from service.settings import Settings
+from service.stored import Stored
 from service.traces import Traces
 
 DESCRIPTION = """A database for what a language model knows: an edit is a transaction, a revision is a snapshot,
@@ -63,7 +65,7 @@ def create_app(settings: Settings) -> FastAPI:
         raise ValueError("the API needs a Redis: set REDIS_URL, or let `palimpsest up` start an embedded one")
     openai = (openai_models.router, openai_completions.router, openai_chat.router)
     jobs = (edits.router, evaluations.router, traces.router)
-    routers = (*jobs, generate.router, revisions.router, model.router, *openai)
+    routers = (*jobs, generate.router, revisions.router, exports.router, model.router, *openai)
     resources = {route.path.split("/")[1] for router in routers for route in router.routes if isinstance(route, Route)}
     stopping = threading.Event()
     app = FastAPIOffline(
@@ -138,6 +140,7 @@ def _services(
         ledger=Ledger(redis, keys),
         board=Board(redis, keys),
         lane=Lane(async_redis, keys, answers, stopping, settings.generate_timeout, settings.max_waiting),
+        stored=Stored(settings.blobs_place, settings.max_exports),
         ring=partial(ring, open_queue(raw_redis, keys)),
         async_redis=async_redis,
         stopping=stopping,

@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from service import calls, display, maintenance, scoring, speaking, suggesting, timeline, tracing
+from service import calls, display, exporting, maintenance, scoring, speaking, suggesting, timeline, tracing
 from service import demo as demonstration
 from service.claims import UpError
 from service.errors import ProblemError
@@ -20,6 +20,7 @@ from service.facts import FactsError
 from service.options import DATA, MODEL, DataOption, DeviceOption, Dtype, DtypeOption, ModelOption, set_worker
 from service.settings import Settings
 from service.supervisor import Stack, Supervisor
+from service.unpacking import UnpackingError
 from service.wording import field_errors
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ for command in (
     timeline.revert,
     timeline.reapply,
     timeline.rollback,
+    exporting.export,
     calls.status,
     maintenance.fsck,
     maintenance.gc,
@@ -171,7 +173,7 @@ def main() -> None:
     """Run a command; whatever goes wrong is told in plain words, with exit code 1 (2: used wrongly)."""
     try:
         app()
-    except UpError as error:
+    except (UpError, UnpackingError) as error:
         _fail(str(error))
     except ProblemError as error:
         _fail(*display.describe_problem(error.problem))

@@ -1,6 +1,10 @@
 """A client of the HTTP API: synchronous, typed by the contracts, with every problem raised as ProblemError."""
 
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+from urllib.parse import quote
 
 import httpx
 
@@ -11,6 +15,7 @@ from service.connection import (
     events_of,
     given,
     json_of,
+    not_palimpsest,
     once,
     path_of,
     raise_for_problem,
@@ -18,6 +23,7 @@ from service.connection import (
 )
 from service.contracts.edits import AnyEditRequest, Edit, EditPage
 from service.contracts.evaluations import Evaluation, EvaluationPage, EvaluationRequest
+from service.contracts.exports import ExportKind
 from service.contracts.generate import GenerateAnswer, GeneratedPiece, GenerateRequest
 from service.contracts.health import Ready
 from service.contracts.model import MethodList, ModelStatus
@@ -25,9 +31,32 @@ from service.contracts.problem import Problem
 from service.contracts.revisions import Reverted, Revision, RevisionPage, RollbackRequest
 from service.contracts.traces import Kind, Trace, TracePage, TraceRequest
 from service.errors import ProblemError
+from service.unpacking import receive, require_new
 
 GENERATION_SECONDS, SPARE_SECONDS = 600.0, 30.0
 """What a server may take for a generation whose request does not say; how much longer its answer is waited for."""
+
+EXPORT_SECONDS = 360.0
+"""How long the next piece of an export is waited for: longer than the server waits for it."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """An export that has come: of which revision; of an adapter the rank, and how much of the change was cut off."""
+
+    revision: int
+    rank: int | None
+    error: float | None
+
+    @classmethod
+    def of(cls, answer: httpx.Response) -> Self:
+        """What the headers tell."""
+        headers = answer.headers
+        try:
+            rank, error = headers.get("X-Adapter-Rank"), headers.get("X-Adapter-Error")
+            return cls(int(headers["X-Model-Revision"]), rank and int(rank), error and float(error))
+        except (KeyError, ValueError):
+            raise not_palimpsest(answer) from None
 
 
 class Client(Connection):
@@ -138,6 +167,26 @@ class Client(Connection):
     def reapply(self, edit_id: str) -> Revision:
         """POST /edits/{id}/reapply: a new revision with the edit in force again."""
         return self._ask(Revision, "POST", f"{path_of('edit', edit_id)}/reapply")
+
+    def export(self, kind: ExportKind, out: Path, revision: str | int = "head", rank: int | None = None) -> Received:
+        """GET /revisions/{r}/adapter or /checkpoint: to a new .tar, or into a new folder, as it comes.
+
+        Raises UnpackingError if what comes is damaged, or has no place to go; then nothing is left there.
+        """
+        require_new(out)
+        path = f"/revisions/{quote(str(revision), safe='')}/{kind}"
+        timeout = httpx.Timeout(EXPORT_SECONDS, connect=CONNECT_SECONDS)
+        try:
+            with self._http.stream("GET", path, params=given(rank=rank), timeout=timeout) as answer:
+                if answer.is_error:
+                    answer.read()
+                raise_for_problem(answer)
+                receive(answer.iter_bytes(), out)
+                return Received.of(answer)
+        except httpx.RemoteProtocolError as error:
+            raise ProblemError(
+                502, "export-broken", "The server ended the export before it was whole; its log says why. Try again."
+            ) from error
 
     def revision(self, number: int) -> Revision:
         """GET /revisions/{r}."""

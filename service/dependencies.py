@@ -22,6 +22,7 @@ from service.lane import ClientGone, Lane
 from service.ledger import Ledger
 from service.middleware import REVISION
 from service.settings import Settings
+from service.stored import Stored
 from service.traces import Traces
 
 
@@ -38,6 +39,7 @@ class Services:
     board: Board
     lane: Lane
     heatmaps: Heatmaps
+    stored: Stored
     ring: Callable[[str, str], None]
     async_redis: AsyncRedis
     stopping: threading.Event

@@ -215,6 +215,8 @@ def test_openapi_is_complete() -> None:
         "/generate",
         "/revisions",
         "/revisions/{revision}",
+        "/revisions/{revision}/adapter",
+        "/revisions/{revision}/checkpoint",
         "/rollback",
         "/model",
         "/methods",
