@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SHARD_BYTES = 2**29
+SHARD_BYTES = 2**30
 """Of one file, unless a single tensor is larger."""
 
 CHUNK_BYTES = 2**24
