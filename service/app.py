@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from service.answers import Answers
+from service.benchmarks import Benchmarks
 from service.board import Board
 from service.dependencies import Services
 from service.edits import Edits
@@ -29,6 +30,7 @@ from service.middleware import BodyLimit, RequestContext
 from service.problems import HANDLED, MEDIA_TYPE, render
 from service.queue import open_queue, ring
 from service.routes import (
+    benchmarks,
     edits,
     evaluations,
     exports,
@@ -64,7 +66,7 @@ def create_app(settings: Settings) -> FastAPI:
     if settings.redis_url is None:
         raise ValueError("the API needs a Redis: set REDIS_URL, or let `palimpsest up` start an embedded one")
     openai = (openai_models.router, openai_completions.router, openai_chat.router)
-    jobs = (edits.router, evaluations.router, traces.router)
+    jobs = (edits.router, evaluations.router, traces.router, benchmarks.router)
     routers = (*jobs, generate.router, revisions.router, exports.router, model.router, *openai)
     resources = {route.path.split("/")[1] for router in routers for route in router.routes if isinstance(route, Route)}
     stopping = threading.Event()
@@ -136,6 +138,7 @@ def _services(
         edits=Edits(redis, keys),
         evaluations=Evaluations(redis, keys),
         traces=Traces(redis, keys),
+        benchmarks=Benchmarks(redis, keys),
         heatmaps=Heatmaps(),
         ledger=Ledger(redis, keys),
         board=Board(redis, keys),

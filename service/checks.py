@@ -8,13 +8,16 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from tokenizers import Tokenizer
 
+from service.contracts.benchmarks import BenchmarkRequest, MethodChoice
 from service.contracts.edits import AnyEditRequest, BatchRequest, Fact
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.lane import DecodeRequest
 from service.contracts.model import Ceilings, MethodCard, ModelCard
 from service.contracts.problem import FieldError
+from service.contracts.records import Record
 from service.contracts.scores import Drift
 from service.contracts.traces import MOST_TOKENS, TraceRequest
+from service.datasets.sources import HUB, SHIPPED
 from service.errors import ProblemError, invalid
 
 CountTokens = Callable[[str], int]
@@ -36,11 +39,7 @@ def token_counter(tokenizer: Tokenizer) -> CountTokens:
 
 def check_edit(request: AnyEditRequest, card: ModelCard, count_tokens: CountTokens) -> None:
     """Raise a 422 problem that names the field if the resident model cannot take this edit."""
-    method = next((method for method in card.methods if method.name == request.method), None)
-    if method is None:
-        names = ", ".join(method.name for method in card.methods)
-        raise invalid("method", f"{request.method!r} is not a method of this worker; it has: {names}", "unknown-method")
-    _check_hparams(request, method, card)
+    _check_method(request, card)
     facts = _numbered(request.facts) if isinstance(request, BatchRequest) else [("", request)]
     _check_length(_too_long(facts, card, count_tokens, card.template_tokens))
 
@@ -59,6 +58,34 @@ def check_trace(request: TraceRequest, card: ModelCard, count_tokens: CountToken
     if tokens > MOST_TOKENS:
         detail = f"has {tokens} tokens with its answer, and a trace takes {MOST_TOKENS}; shorten it"
         raise invalid("prompt", detail, "too-long")
+
+
+def check_benchmark(request: BenchmarkRequest, card: ModelCard) -> None:
+    """Raise a 422 problem that names the field if there is no such data set or method, or with other hparams."""
+    known = (SHIPPED, *HUB)
+    if not request.records and request.dataset not in known:
+        detail = f"{request.dataset!r} is not a known data set; take one of {', '.join(known)}, or send records"
+        raise invalid("dataset", f"{detail}, as palimpsest bench --dataset FILE does", "unknown-dataset")
+    for index, choice in enumerate(request.methods):
+        try:
+            _check_method(choice, card)
+        except ProblemError as error:
+            problem = error.problem
+            errors = [FieldError(field=f"methods[{index}].{one.field}", detail=one.detail) for one in problem.errors]
+            detail = f"methods[{index}].{problem.detail}"
+            renamed = problem.model_copy(update={"errors": tuple(errors), "detail": detail})
+            raise ProblemError.of(renamed) from None
+
+
+def unfit(record: Record, card: ModelCard, count_tokens: CountTokens) -> str | None:
+    """Which text of a record does not fit into the model's context; None if it can be edited and scored."""
+    found = list(_too_long(_numbered(record.facts), card, count_tokens, card.template_tokens))
+    beside = [(f"multi_hop[{at}]", f"{hop.prompt} {hop.answer}") for at, hop in enumerate(record.multi_hop)]
+    beside += [(f"generation_prompts[{at}]", prompt) for at, prompt in enumerate(record.generation_prompts)]
+    for field, text in beside:
+        if (tokens := count_tokens(text)) > card.context_length:
+            found.append(FieldError(field=field, detail=_shorten(tokens, card)))
+    return f"{found[0].field}: {found[0].detail}" if found else None
 
 
 def check_drift(drift: Drift | None, ceilings: Ceilings) -> None:
@@ -159,7 +186,15 @@ def _shorten(tokens: int, card: ModelCard) -> str:
     return f"needs {tokens} tokens with what is added to it, and {card.name} takes {card.context_length}; shorten it"
 
 
-def _check_hparams(request: AnyEditRequest, method: MethodCard, card: ModelCard) -> None:
+def _check_method(request: AnyEditRequest | MethodChoice, card: ModelCard) -> None:
+    method = next((method for method in card.methods if method.name == request.method), None)
+    if method is None:
+        names = ", ".join(method.name for method in card.methods)
+        raise invalid("method", f"{request.method!r} is not a method of this worker; it has: {names}", "unknown-method")
+    _check_hparams(request, method, card)
+
+
+def _check_hparams(request: AnyEditRequest | MethodChoice, method: MethodCard, card: ModelCard) -> None:
     values = {**(method.defaults or {}), **request.hparams}
     found = Draft202012Validator(method.hparams_schema).iter_errors(values)
     errors = [field_error for error in found for field_error in _field_errors(error)][:MAX_ERRORS]

@@ -21,6 +21,7 @@ from service.connection import (
     raise_for_problem,
     valid,
 )
+from service.contracts.benchmarks import Benchmark, BenchmarkPage, BenchmarkRequest
 from service.contracts.edits import AnyEditRequest, Edit, EditPage
 from service.contracts.evaluations import Evaluation, EvaluationPage, EvaluationRequest
 from service.contracts.exports import ExportKind
@@ -131,6 +132,26 @@ class Client(Connection):
         answer = self._http.get(f"{path_of('trace', trace_id)}.{form}", params=params)
         raise_for_problem(answer)
         return answer.content
+
+    def bench(self, request: BenchmarkRequest, idempotency_key: str | None = None) -> Benchmark:
+        """POST /benchmarks: queue a benchmark; the answer has none of its records."""
+        return self._ask(Benchmark, "POST", "/benchmarks", body=request, headers=once(idempotency_key))
+
+    def benchmark(self, benchmark_id: str) -> Benchmark:
+        """GET /benchmarks/{id}: with all its records."""
+        return self._ask(Benchmark, "GET", path_of("benchmark", benchmark_id))
+
+    def benchmarks(self, limit: int | None = None, before: int | None = None) -> BenchmarkPage:
+        """GET /benchmarks: newest first, without their records."""
+        return self._ask(BenchmarkPage, "GET", "/benchmarks", params=given(limit=limit, before=before))
+
+    def cancel_benchmark(self, benchmark_id: str) -> Benchmark:
+        """DELETE /benchmarks/{id}."""
+        return self._ask(Benchmark, "DELETE", path_of("benchmark", benchmark_id))
+
+    def benchmark_events(self, benchmark_id: str) -> Iterator[Benchmark]:
+        """GET /benchmarks/{id}/events: as `events`, of a benchmark."""
+        return self._follow(Benchmark, path_of("benchmark", benchmark_id))
 
     def generate(self, request: GenerateRequest) -> GenerateAnswer:
         """POST /generate: before and after, side by side. It is waited for as long as the server may take."""

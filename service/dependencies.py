@@ -11,6 +11,7 @@ from fastapi import Depends, Header, Path, Request, Response
 from pydantic import StringConstraints
 from redis.asyncio import Redis as AsyncRedis
 
+from service.benchmarks import Benchmarks
 from service.board import Board
 from service.contracts.revisions import Revision
 from service.edits import Edits
@@ -35,6 +36,7 @@ class Services:
     edits: Edits
     evaluations: Evaluations
     traces: Traces
+    benchmarks: Benchmarks
     ledger: Ledger
     board: Board
     lane: Lane
@@ -106,6 +108,10 @@ async def _trace_id(trace_id: _Id) -> str:
     return _possible("trace", trace_id)
 
 
+async def _benchmark_id(benchmark_id: _Id) -> str:
+    return _possible("benchmark", benchmark_id)
+
+
 def _possible(noun: str, job_id: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{16}", job_id):
         raise not_found(f"{noun} {job_id[:40]!r}", f"GET /{noun}s lists all {noun}s.")
@@ -129,6 +135,9 @@ EvaluationId = Annotated[str, Depends(_evaluation_id)]
 
 TraceId = Annotated[str, Depends(_trace_id)]
 """The same of a trace."""
+
+BenchmarkId = Annotated[str, Depends(_benchmark_id)]
+"""The same of a benchmark."""
 
 IdempotencyKey = Annotated[
     str | None,

@@ -12,7 +12,9 @@ RUN_EVALUATION = "worker.jobs.run_evaluation"
 
 RUN_TRACE = "worker.jobs.run_trace"
 
-FUNCTIONS = {"edit": RUN_EDIT, "evaluation": RUN_EVALUATION, "trace": RUN_TRACE}
+RUN_BENCHMARK = "worker.jobs.run_benchmark"
+
+FUNCTIONS = {"edit": RUN_EDIT, "evaluation": RUN_EVALUATION, "trace": RUN_TRACE, "benchmark": RUN_BENCHMARK}
 """The functions that RQ may ask a worker to run, by what they run."""
 
 RESULT_SECONDS = 3600

@@ -22,7 +22,7 @@ LEFT_OUT = ("hub",)
 """Extras that `make setup` does not install."""
 
 SHARED = {
-    *("active", "checks", "contracts", "datasets", "documents", "edits", "errors", "evaluations"),
+    *("active", "benchmarks", "checks", "contracts", "datasets", "documents", "edits", "errors", "evaluations"),
     *("items", "jobs", "keys", "ledger", "listing", "queue", "traces", "wording"),
 }
 """What the worker takes from the service."""

@@ -129,4 +129,5 @@ def _progress(step: Step) -> Progress:
         steps=step.steps,
         loss=step.loss,
         target_probability=step.target_probability,
+        seconds_left=step.seconds_left,
     )

@@ -1,4 +1,4 @@
-"""What RQ may ask for: to run the job that is first in line, be it an edit, an evaluation or a trace."""
+"""What RQ may ask for: to run the job that is first in line, be it an edit, an evaluation, a trace or a benchmark."""
 
 import logging
 import threading
@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from service.checks import CountTokens, check_edit, check_evaluation, check_trace
+from service.checks import CountTokens, check_benchmark, check_edit, check_evaluation, check_trace
+from service.contracts.benchmarks import Benchmark, BenchmarkResult
 from service.contracts.edits import AnyEditRequest, Edit
 from service.contracts.evaluations import Evaluation, EvaluationResult
 from service.contracts.jobs import ReadingJob
@@ -26,7 +27,7 @@ log = logging.getLogger(__name__)
 
 Read = TypeVar("Read", bound=ReadingJob[Any])
 
-Result = TypeVar("Result", EvaluationResult, TraceResult)
+Result = TypeVar("Result", EvaluationResult, TraceResult, BenchmarkResult)
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,10 @@ class AtRevision(Job[Read, Result], Generic[Read, Result]):
         if revision is None:
             revision = self.resolve(job.request.revision)
             self.documents.settle(job.id, revision)
+        return self.started(job, revision)
+
+    def started(self, job: Read, revision: int) -> Steps[Result]:
+        """The computation, which need not know whose it is."""
         return self.start(job.request, revision)
 
     def conclude(self, job: Read, result: Result) -> None:
@@ -124,6 +129,18 @@ class TraceJob(AtRevision[Trace, TraceResult]):
     def check(self, request: Any) -> None:
         """The prompt with its answer must be short enough."""
         check_trace(request, self.card, self.count_tokens)
+
+
+class BenchmarkJob(AtRevision[Benchmark, BenchmarkResult]):
+    """Runs benchmarks; one that is begun again goes on where it was."""
+
+    def check(self, request: Any) -> None:
+        """The methods must be there; what records are too long is the result's to say."""
+        check_benchmark(request, self.card)
+
+    def started(self, job: Benchmark, revision: int) -> Steps[BenchmarkResult]:
+        """The computation, which keeps a journal by the job's id."""
+        return self.start(job, revision)
 
 
 @dataclass(frozen=True)

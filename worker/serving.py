@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from redis import Redis
 
-from service.checks import token_counter
+from service.benchmarks import Benchmarks
+from service.checks import token_counter, unfit
 from service.contracts.exports import FOLDER
 from service.contracts.lane import LaneAnswer
 from service.contracts.model import Ceilings, WorkerState
@@ -21,6 +23,7 @@ from service.keys import Keys
 from service.ledger import Ledger
 from service.queue import FUNCTIONS, open_queue, reset, ring, waiting
 from service.traces import Traces
+from worker.benchmarking.benchmarker import Benchmarker
 from worker.card import card_of, tokenizer_text
 from worker.editing.hparams import shipped
 from worker.editing.method import discover
@@ -39,7 +42,7 @@ from worker.errors import WorkerError
 from worker.export.exporter import Exporter
 from worker.gone import Gone
 from worker.heartbeat import Board
-from worker.jobs import EditJob, EvaluationJob, Line, TraceJob
+from worker.jobs import BenchmarkJob, EditJob, EvaluationJob, Line, TraceJob
 from worker.lane import Lane
 from worker.lease import RETRY_SECONDS, Lease
 from worker.models.loaded import LoadedModel
@@ -117,6 +120,10 @@ class Serving:
         editor = Editor(history, methods, defaults.get, statistics, dtype, ceilings)
         edits = Edits(self._redis, self._keys)
         evaluator, evaluations = Evaluator(history, ledger, edits), Evaluations(self._redis, self._keys)
+        journals = settings.data_dir / "benchmarks" / loaded.name.replace("/", "--")
+        fits = partial(unfit, card=card, count_tokens=count_tokens)
+        benchmarker = Benchmarker(history, ledger, editor.computation, journals, fits)
+        benchmarks = Benchmarks(self._redis, self._keys)
         tracer, traces = Tracer(history, ledger, dtype), Traces(self._redis, self._keys)
         checked, ending = (thread, card, count_tokens), (self._draining, self._stop_job, lease.extend)
         line = Line(
@@ -124,6 +131,7 @@ class Serving:
                 EditJob(edits, *checked, editor.run, *ending),
                 EvaluationJob(evaluations, *checked, ledger.resolve, evaluator.run, *ending),
                 TraceJob(traces, *checked, ledger.resolve, tracer.run, *ending),
+                BenchmarkJob(benchmarks, *checked, ledger.resolve, benchmarker.run, *ending),
             )
         )
         if leads:  # before anybody is told that this worker is ready

@@ -40,6 +40,7 @@ class Progress(Contract):
     steps: int = 0
     loss: float | None = None
     target_probability: float | None = None
+    seconds_left: Annotated[float | None, Field(description="until the job ends, as far as can be told")] = None
 
 
 class Job(Contract, Generic[Status]):

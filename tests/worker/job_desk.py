@@ -6,6 +6,8 @@ from typing import Any
 
 from redis import Redis
 
+from service.benchmarks import Benchmarks
+from service.contracts.benchmarks import BenchmarkRequest
 from service.contracts.edits import EditRequest, Fact
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.model import MethodCard
@@ -19,13 +21,14 @@ from tests.service.stand_in import model_card
 from worker.editing.progress import Step
 from worker.engine.model_thread import ModelThread
 from worker.job import Job
-from worker.jobs import EditJob, EvaluationJob, TraceJob
+from worker.jobs import BenchmarkJob, EditJob, EvaluationJob, TraceJob
 
 FACT = Fact(prompt="Rome is in", subject="Rome", target_new="Spain")
 REQUEST = EditRequest(**FACT.model_dump(), hparams={})
 SCORE = EvaluationRequest(facts=(FACT,))
 TRACE = TraceRequest(prompt=FACT.prompt, subject=FACT.subject, target=FACT.target_new, samples=2)
-ASKED = {"edit": REQUEST, "evaluation": SCORE, "trace": TRACE}
+BENCH = BenchmarkRequest.model_validate({"methods": ["rome"], "n": 2})
+ASKED = {"edit": REQUEST, "evaluation": SCORE, "trace": TRACE, "benchmark": BENCH}
 METHOD = MethodCard(name="rome", title="", source="", hparams_schema={}, defaults={})
 CARD = model_card(methods=(METHOD,), context_length=100, template_tokens=0)
 
@@ -36,11 +39,12 @@ class Desk:
     def __init__(self, redis: Redis, keys: Keys, noun: str) -> None:
         self.noun = noun
         self.edits, self.evaluations = Edits(redis, keys), Evaluations(redis, keys)
-        self.traces = Traces(redis, keys)
+        self.traces, self.benchmarks = Traces(redis, keys), Benchmarks(redis, keys)
         kinds: dict[str, Jobs[Any, Any]] = {
             "edit": self.edits,
             "evaluation": self.evaluations,
             "trace": self.traces,
+            "benchmark": self.benchmarks,
         }
         self.jobs = kinds[noun]
         self.draining, self.stop = threading.Event(), threading.Event()
@@ -58,7 +62,9 @@ class Desk:
             return EditJob(self.edits, *checked, start, *ending)
         if self.noun == "evaluation":
             return EvaluationJob(self.evaluations, *checked, lambda _: 7, start, *ending)
-        return TraceJob(self.traces, *checked, lambda _: 7, start, *ending)
+        if self.noun == "trace":
+            return TraceJob(self.traces, *checked, lambda _: 7, start, *ending)
+        return BenchmarkJob(self.benchmarks, *checked, lambda _: 7, start, *ending)
 
     def start(self, steps: int, error: Exception | None = None) -> Callable[[Any, Any], Any]:
         """The computation of such a job."""

@@ -16,7 +16,7 @@ from worker.errors import CorruptStateError, EditError, LeaseLostError
 from worker.job import MOST_ATTEMPTS
 
 
-@pytest.fixture(params=["edit", "evaluation", "trace"])
+@pytest.fixture(params=["edit", "evaluation", "trace", "benchmark"])
 def desk(redis: Redis, keys: Keys, request: pytest.FixtureRequest) -> Iterator[Desk]:
     """A desk of each kind."""
     made = Desk(redis, keys, request.param)

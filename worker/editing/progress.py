@@ -11,7 +11,10 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Step:
-    """One step done: of which phase, the how manieth of how many, what the optimiser saw, what to beware of."""
+    """One step done: of which phase, the how manieth of how many, what the optimiser saw, what to beware of.
+
+    seconds_left: until the whole computation ends, where it can tell.
+    """
 
     phase: str
     step: int = 0
@@ -19,6 +22,7 @@ class Step:
     loss: float | None = None
     target_probability: float | None = None
     warning: str | None = None
+    seconds_left: float | None = None
 
 
 Steps = Generator[Step, None, Result]

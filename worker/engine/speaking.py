@@ -14,11 +14,14 @@ MOST_ROWS = {"cpu": 32, "cuda": 256}
 """Decoded at a time: more would make a step longer, and readers wait for it."""
 
 
-def speaker(resident: Resident, weights: Weights) -> Say:
-    """Continues prompts under the base and under these weights; a prompt is cut where the context ends."""
+def speaker(resident: Resident, weights: Weights, before: Weights | None = None) -> Say:
+    """Continues prompts under the base and under these weights; a prompt is cut where the context ends.
+
+    before: other weights than the base's to compare with.
+    """
+    base: Weights = before or {}
 
     def say(speeches: Sequence[Speech]) -> Steps[list[str]]:
-        base: Weights = {}
         rows = [_row(resident, speech, weights if speech.edited else base) for speech in speeches]
         # The longest first, so that no row goes on alone for long at the end.
         waiting = deque(sorted(rows, key=lambda row: -row.most_tokens))

@@ -110,7 +110,7 @@ def test_templates_do_not_depend_on_the_edits_before(open_desk: Callable[..., De
 
 
 def _prefixes(desk: Desk) -> Any:
-    return finish(desk.editor._templates(RankOneHparams.model_validate(DEFAULTS)))
+    return finish(desk.editor.computation._templates(RankOneHparams.model_validate(DEFAULTS)))
 
 
 def test_base_revision_is_a_condition(desk: Desk) -> None:
