@@ -105,7 +105,9 @@ def test_one_answer_that_cannot_be_taken_is_not_in_the_way(outbox: Outbox, redis
     outbox.done(Receipt("no stream", GROUP, "1-1"))
     outbox.send(request_of("last"), decoded("last"))
     until(lambda: answers_in(redis)[-1:] == [decoded("last")])
-    assert [answer.id for answer in answers_in(redis)] == ["0", "1", "2", "last"]
+    outbox.send(request_of("after"), decoded("after"))
+    until(lambda: answers_in(redis)[-1:] == [decoded("after")])
+    assert [answer.id for answer in answers_in(redis)] == ["0", "1", "2", "last", "after"]
 
 
 def _failed(caplog: pytest.LogCaptureFixture) -> None:
