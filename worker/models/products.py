@@ -19,7 +19,10 @@ ROWS = 8
 WORTH = 1.2
 """How many times faster it must be."""
 
-REPEATS = 5
+TIMED_BYTES = 2**28
+"""Of weights that are multiplied with."""
+
+REPEATS = 3
 
 
 class _Linear(nn.Linear):
@@ -58,14 +61,26 @@ class FastProducts:
 
 def fast_products(model: nn.Module) -> FastProducts | None:
     """The way by oneDNN, if it is there and this machine computes products with the model's weights faster by it."""
-    linear = next((module for module in model.modules() if type(module) in KINDS), None)
-    if linear is None or not _possible(linear.get_parameter("weight").data):
+    weights = list(_some_weights(model))
+    if not weights or not all(map(_possible, weights)):
         return None
-    weight = linear.get_parameter("weight").data
-    weight = weight.T if isinstance(linear, Conv1D) else weight
-    inputs = torch.ones(ROWS, weight.shape[1])
-    gain = _seconds(lambda: nn.functional.linear(inputs, weight)) / _seconds(lambda: _by_onednn(inputs, weight, None))
+    inputs = {size: torch.ones(ROWS, size) for size in {weight.shape[1] for weight in weights}}
+
+    def seconds(multiply: Callable[[Tensor, Tensor], Tensor]) -> float:
+        return _seconds(lambda: [multiply(inputs[weight.shape[1]], weight) for weight in weights])
+
+    gain = seconds(nn.functional.linear) / seconds(lambda rows, weight: _by_onednn(rows, weight, None))
     return FastProducts(model) if gain >= WORTH else None
+
+
+def _some_weights(model: nn.Module) -> Iterator[Tensor]:
+    """[n, m] each, and so many that they are read from memory, as in a forward pass, and not from the caches."""
+    total = 0
+    for module in model.modules():
+        if type(module) in KINDS and total < TIMED_BYTES:
+            weight = module.get_parameter("weight").data
+            total += weight.nbytes
+            yield weight.T if isinstance(module, Conv1D) else weight
 
 
 def _possible(weight: Tensor) -> bool:
@@ -75,7 +90,7 @@ def _possible(weight: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _seconds(compute: Callable[[], Tensor]) -> float:
+def _seconds(compute: Callable[[], object]) -> float:
     """The least time of a few runs."""
 
     def timed() -> float:
