@@ -33,7 +33,7 @@ class LoadedModel:
     products: FastProducts | None = None
 
     def reading(self) -> AbstractContextManager[None]:
-        """Entered for forward passes of readers: they take the faster way."""
+        """Entered for forward passes without gradients: they take the faster way."""
         return nullcontext() if self.products is None else self.products.in_force()
 
     @property

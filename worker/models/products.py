@@ -22,6 +22,9 @@ WORTH = 1.2
 TIMED_BYTES = 2**28
 """Of weights that are multiplied with."""
 
+LEAST_BYTES = 2**24
+"""Smaller models stay in the caches, and have nothing to gain."""
+
 REPEATS = 3
 
 
@@ -62,7 +65,7 @@ class FastProducts:
 def fast_products(model: nn.Module) -> FastProducts | None:
     """The way by oneDNN, if it is there and this machine computes products with the model's weights faster by it."""
     weights = list(_some_weights(model))
-    if not weights or not all(map(_possible, weights)):
+    if sum(weight.nbytes for weight in weights) < LEAST_BYTES or not all(map(_possible, weights)):
         return None
     inputs = {size: torch.ones(ROWS, size) for size in {weight.shape[1] for weight in weights}}
 

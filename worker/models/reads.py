@@ -25,8 +25,9 @@ class Read:
 def read_rows(loaded: LoadedModel, rows: Sequence[Row]) -> list[Read]:
     """Run all rows as one batch under the view in force; one Read a row."""
     batch = align(loaded, rows)
-    hidden = loaded.trunk(**batch.inputs(), use_cache=False).last_hidden_state
-    found = _judged(loaded, hidden[read_positions(rows, batch)], [token for row in rows for token in row.targets])
+    with loaded.reading():
+        hidden = loaded.trunk(**batch.inputs(), use_cache=False).last_hidden_state
+        found = _judged(loaded, hidden[read_positions(rows, batch)], [token for row in rows for token in row.targets])
     reads, at = [], 0
     for row in rows:
         span = slice(at, at + len(row.reads))

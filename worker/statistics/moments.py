@@ -63,5 +63,6 @@ def _keys(loaded: LoadedModel, ids: Tensor, layers: list[int]) -> dict[int, Tens
             layer: stack.enter_context(captured(loaded.mlp_out(layer), stop=layer == max(layers)))
             for layer in sorted(layers)
         }
+        stack.enter_context(loaded.reading())
         loaded.trunk(input_ids=ids, use_cache=False)
     return {layer: captures.input.flatten(0, -2) for layer, captures in seen.items()}

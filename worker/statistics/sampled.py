@@ -41,7 +41,7 @@ def _written(loaded: LoadedModel, seed: int) -> Generator[None, None, Tensor]:
     ids = torch.full((BATCHES * ROWS, 1), begin, device=loaded.device)
     text, cache = [ids], None
     for _ in range(window_length(loaded) - 1):
-        with torch.no_grad():
+        with torch.no_grad(), loaded.reading():
             output = loaded.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = output.past_key_values
             ids = _drawn(output.logits[:, -1], generator)

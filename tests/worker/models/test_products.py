@@ -48,14 +48,23 @@ def test_it_is_taken_where_it_is_faster(
     family: str, seconds: list[float], taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times = iter(seconds)
+    monkeypatch.setattr(products, "LEAST_BYTES", 1)
     monkeypatch.setattr(products, "_seconds", lambda compute: (compute(), next(times))[1])
     assert (fast_products(tiny_model(family).model) is not None) == taken
 
 
-def test_it_is_for_float32_alone() -> None:
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_a_tiny_model_is_not_timed(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_seconds", lambda _: pytest.fail("timed"))
+    assert fast_products(tiny_model(family).model) is None
+
+
+def test_it_is_for_float32_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "LEAST_BYTES", 1)
     assert fast_products(tiny_model("llama", torch.bfloat16).model) is None
 
 
 def test_a_torch_without_it_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "LEAST_BYTES", 1)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     assert fast_products(tiny_model("llama").model) is None
