@@ -66,9 +66,7 @@ class DriftMeter:
     def _logprobs(self, view: View) -> Tensor:
         """[B, T - 1, V] float32."""
         ids, _, _ = self._batch
-        with (
-            self._loaded.reading(),
-            view(),
-        ):  # without a mask: no token sees those after it, and padding in no window at all would be NaN
+        # without a mask: no token sees those after it, and padding in no window at all would be NaN
+        with self._loaded.reading(), view():
             hidden = self._loaded.trunk(input_ids=ids, use_cache=False).last_hidden_state
             return self._loaded.logits(hidden[:, :-1]).float().log_softmax(-1)
