@@ -35,7 +35,7 @@ def trace_result(request: TraceRequest, revision: int = 0, **changes: Any) -> Tr
         "window": request.window or 3,
         "dtype": "float32",
         "effects": {kind: Effects(mean=mean, error=mean) for kind in request.kinds},
-        "timings": {"embed": 0.5, "restore": 2.0},
+        "timings": {"clean": 0.5, "restore": 2.0},
     }
     return TraceResult.model_validate({**fields, **changes})
 

@@ -39,7 +39,6 @@ class Found:
 
 def trace(loaded: LoadedModel, request: TraceRequest, compute_dtype: torch.dtype | None = None) -> Steps[Found]:
     """Trace what is asked under the view in force, all blocks computing in `compute_dtype` (None: the model's)."""
-    yield Step("embed", 1, 1)
     asked = ask(loaded, request.prompt, request.subject, request.target)
     twin = twin_of(loaded, -1, compute_dtype)
     runs = Runs(loaded, twin, asked)
@@ -47,6 +46,7 @@ def trace(loaded: LoadedModel, request: TraceRequest, compute_dtype: torch.dtype
     hidden_size = int(loaded.model.get_input_embeddings().weight.shape[1])
     noise = draw(request.samples, len(asked.subject), hidden_size, request.noise * sigma, request.seed)
     clean, tokens = runs.clean(request.kinds), traced_tokens(asked, request.tokens)
+    yield Step("clean", 1, 1)
     window = request.window or default_window(loaded.layers)
     wanted = [each for kind in request.kinds for each in restorations(kind, loaded.layers, window)]
     size = max(1, token_budget(loaded, loaded.layers) // len(asked.row.ids))

@@ -64,7 +64,7 @@ def test_a_result_says_what_was_done(stand: Stand) -> None:
     assert len(result.effects[Kind.MLP].mean) == 1
     assert len(result.effects[Kind.MLP].mean[0]) == stand.loaded.layers
     assert (result.effects[Kind.MLP].error, result.low_error) == (None, None), "one sample has no spread"
-    assert result.timings.keys() == {"fold", "embed", "restore"}
+    assert result.timings.keys() == {"fold", "clean", "restore"}
     named = run(stand, 0, noise_subjects=["Lionel Messi"])
     assert named.sigma != result.sigma
 
@@ -81,7 +81,7 @@ def test_a_head_that_moves_meanwhile_does_not_matter(stand: Stand) -> None:
     expected = run(stand, 2)
     steps = Tracer(stand.history, stand.ledger).run(request(), 2)
     phases = [next(steps).phase for _ in range(4)]
-    assert phases == ["fold", "embed", "restore", "restore"]
+    assert phases == ["fold", "clean", "restore", "restore"]
     stand.commit(random_delta(stand.loaded, seed=9))
     result, rest = finish_noting(steps)
     assert result.model_copy(update={"timings": {}}) == expected.model_copy(update={"timings": {}})
