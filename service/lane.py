@@ -161,7 +161,12 @@ class Lane:
         return self._keys.lane, entry
 
     async def _release(self, exchange: Exchange, stream: str, entry: str) -> None:
-        """Done even if the caller is cancelled: rows that nobody waits for are not to be decoded any further."""
+        """Done even if the caller is cancelled: rows that nobody waits for are not to be decoded any further.
+
+        What has its last answer is done with: the worker deletes the entry itself, and nobody need wait for that.
+        """
+        if exchange.ended:
+            return
         task = asyncio.create_task(self._forget(exchange, stream, entry))
         self._releases.add(task)
         task.add_done_callback(self._releases.discard)
@@ -170,8 +175,7 @@ class Lane:
     async def _forget(self, exchange: Exchange, stream: str, entry: str) -> None:
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.xdel(stream, entry)
-        if not exchange.ended:
-            pipeline.publish(self._keys.gone, exchange.id)
+        pipeline.publish(self._keys.gone, exchange.id)
         try:
             await pipeline.execute()
         except RedisError as error:

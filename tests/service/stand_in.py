@@ -157,6 +157,7 @@ class StandIn:
         self.ledger = Ledger(redis, keys)
         self.edits = Edits(redis, keys)
         self.evaluations = Evaluations(redis, keys)
+        self._entries: dict[str, tuple[str, str]] = {}
         self.asked: list[LaneRequest] = []
         self.gone: list[str] = []
         self.answer: Callable[[LaneRequest], LaneAnswer | Iterable[LaneAnswer] | None] = self.answers
@@ -247,15 +248,20 @@ class StandIn:
                 for last_id, fields in entries:
                     last[stream] = last_id
                     request = LaneRequest.model_validate_json(fields["request"])
+                    self._entries[request.id] = stream, last_id
                     self.asked.append(request)
                     answers = self.answer(request)
                     for answer in (answers,) if isinstance(answers, LaneAnswer) else answers or ():
                         self.send(request, answer)
 
     def send(self, request: LaneRequest, answer: LaneAnswer) -> None:
-        """Tell whoever asked."""
-        self.redis.xadd(request.answers, {"answer": answer.model_dump_json()}, maxlen=10_000)
-        self.redis.expire(request.answers, 120)
+        """Tell whoever asked; with the last answer the request is done with."""
+        pipeline = self.redis.pipeline(transaction=True)
+        pipeline.xadd(request.answers, {"answer": answer.model_dump_json()}, maxlen=10_000)
+        pipeline.expire(request.answers, 120)
+        if answer.last and request.id in self._entries:
+            pipeline.xdel(*self._entries.pop(request.id))
+        pipeline.execute()
 
     def _listen(self) -> None:
         with self._channel as channel:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.contracts.lane import LaneAnswer
 from tests.worker.lane_desk import SECONDS, Server, answers_in, decoded, pieces, request_of, started, until
@@ -108,6 +109,31 @@ def test_one_answer_that_cannot_be_taken_is_not_in_the_way(outbox: Outbox, redis
     outbox.send(request_of("after"), decoded("after"))
     until(lambda: answers_in(redis)[-1:] == [decoded("after")])
     assert [answer.id for answer in answers_in(redis)] == ["0", "1", "2", "last", "after"]
+
+
+def test_what_has_arrived_without_a_word_of_it_does_not_arrive_twice(redis: Any, monkeypatch: Any) -> None:
+    """As when the connection breaks between a command and its reply."""
+    outbox, (entry,) = Outbox(redis), _taken(redis)
+    send, calls = outbox._send, list[int]()
+
+    def lossy(**options: Any) -> Any:
+        calls.append(1)
+        result = send(**options)
+        if len(calls) == 1:
+            raise RedisConnectionError("the reply was lost")
+        return result
+
+    monkeypatch.setattr(outbox, "_send", lossy)
+    sent = [pieces("a", "x"), pieces("a", "y"), decoded("a")]
+    for answer in sent:
+        outbox.send(request_of("a"), answer)
+    outbox.done(Receipt(STREAM, GROUP, entry))
+    with _running(outbox):
+        until(lambda: len(calls) > 1)
+        outbox.send(request_of("b"), decoded("b"))
+        until(lambda: answers_in(redis)[-1:] == [decoded("b")])
+    assert answers_in(redis) == [*sent, decoded("b")]
+    assert _left(redis) == (0, 0)
 
 
 def _failed(caplog: pytest.LogCaptureFixture) -> None:

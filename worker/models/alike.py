@@ -30,12 +30,12 @@ def at_last_tokens(
     common = common_start(rows) if len(rows) > 1 else 0
     cache = DynamicCache()
     if common:
-        with captured(saying or taking, stop=True):
+        with loaded.reading(), captured(saying or taking, stop=True):
             ids = torch.tensor([rows[0].ids[:common]], device=loaded.device)
             loaded.trunk(input_ids=ids, past_key_values=cache, use_cache=True)
         cache.batch_repeat_interleave(len(rows))
     lengths = torch.tensor([len(row.ids) - common for row in rows])
-    with ExitStack() as stack:
+    with loaded.reading(), ExitStack() as stack:
         taken = stack.enter_context(captured(taking, stop=saying is None))
         said = None if saying is None else stack.enter_context(captured(saying, stop=True))
         loaded.trunk(**_rest(loaded, rows, common, lengths), past_key_values=cache, use_cache=True)

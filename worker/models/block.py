@@ -29,7 +29,12 @@ class BlockPass:
         batch = align(loaded, rows)
         places = loaded.module(loaded.family.attn_out, layer), loaded.mlp_out(layer)
         block = loaded.module(loaded.family.layer, layer)
-        with captured(block, stop=True) as whole, captured(places[0]) as attention, captured(places[1]) as mlp:
+        with (
+            loaded.reading(),
+            captured(block, stop=True) as whole,
+            captured(places[0]) as attention,
+            captured(places[1]) as mlp,
+        ):
             loaded.trunk(**batch.inputs(), use_cache=False)
         self.initial = torch.stack([precise(batch.at_anchors(said.output)) for said in (attention, mlp)], dim=1)
         self._places = twin.module(twin.family.attn_out, layer), twin.mlp_out(layer)

@@ -26,7 +26,7 @@ class LayerPass:
         self._norm = None if path is None else loaded.module(path, layer)
         batch = align(loaded, rows)
         block = loaded.module(loaded.family.layer, layer)
-        with captured(block, stop=True) as residual, captured(loaded.mlp_out(layer)) as mlp:
+        with loaded.reading(), captured(block, stop=True) as residual, captured(loaded.mlp_out(layer)) as mlp:
             loaded.trunk(**batch.inputs(), use_cache=False)
         shape = batch.input_ids.shape
         self._keys = mlp.input.reshape(*shape, -1)

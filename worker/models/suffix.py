@@ -39,7 +39,7 @@ class SuffixPass:
         self._layer = layer
         batch = align(loaded, rows)
         block = loaded.module(loaded.family.layer, layer)
-        with captured(block, stop=True) as residual, captured(loaded.mlp_out(layer)) as mlp:
+        with loaded.reading(), captured(block, stop=True) as residual, captured(loaded.mlp_out(layer)) as mlp:
             loaded.trunk(**batch.inputs(), use_cache=False)
         self.keys = precise(batch.at_anchors(mlp.input))
         self.values = precise(batch.at_anchors(mlp.output))

@@ -38,9 +38,11 @@ def limited(limited_url: str, worker: StandIn) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def ask_elsewhere(redis: Redis, keys: Keys) -> Callable[[], str]:
-    """Lets another API process ask something; returns the entry."""
+def ask_elsewhere(redis: Redis, keys: Keys, worker: StandIn) -> Callable[[], str]:
+    """Lets another API process ask something that is not answered yet; returns the entry."""
     client: Any = redis
+    answer = worker.answer
+    worker.answer = lambda request: None if request.answers == keys.answers("elsewhere") else answer(request)
     body = DecodeRequest(prompts=("a",), revisions=("head",), sampling=Sampling(seed=1))
 
     def ask() -> str:
