@@ -9,7 +9,7 @@ Seconds are wall-clock; on a busy machine look at the CPU's seconds beside them.
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,6 @@ from benchmarks.bench import finish, parser, report
 from service.contracts.traces import Kind, TraceRequest
 from worker.models.loaded import LoadedModel
 from worker.models.loading import load
-from worker.models.speed import compute_dtype
 from worker.tracing.asked import Asked
 from worker.tracing.noise import draw
 from worker.tracing.restoring import Restoration, restorations
@@ -43,30 +42,22 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     loaded = load(arguments.model, arguments.dtype, arguments.device, arguments.data_dir)
     request = TraceRequest(prompt=arguments.prompt, subject=arguments.subject, samples=arguments.samples)
-    dtype = compute_dtype(loaded, arguments.compute_dtype)
-    exact, found = _timed(lambda: finish(trace(loaded, request)))
-    coarse, other = _timed(lambda: finish(trace(loaded, request, dtype))) if dtype else (exact, found)
+    whole, found = _timed(lambda: finish(trace(loaded, request)))
     plain = Plain(loaded, found, request)
     single, one = plain.timed(arguments.part, batched=False)
     published, batch = plain.timed(arguments.part, batched=True)
     result = {
-        "ratio": single.cpu / coarse.cpu,
-        "ratio_model_dtype": single.cpu / exact.cpu,
-        "ratio_to_published": published.cpu / coarse.cpu,
-        "ratio_to_published_model_dtype": published.cpu / exact.cpu,
+        "ratio": single.cpu / whole.cpu,
+        "ratio_to_published": published.cpu / whole.cpu,
         "restored_runs": plain.runs * arguments.samples,
-        "seconds": coarse.wall,
-        "cpu_seconds": coarse.cpu,
-        "dtype": str(other.dtype),
-        "seconds_model_dtype": exact.wall,
-        "cpu_seconds_model_dtype": exact.cpu,
+        "seconds": whole.wall,
+        "cpu_seconds": whole.cpu,
         "seconds_single": single.wall,
         "cpu_seconds_single": single.cpu,
         "seconds_published": published.wall,
         "cpu_seconds_published": published.cpu,
         "largest_difference_to_single": one,
         "largest_difference_to_published": batch,
-        "largest_difference_of_dtypes": _apart(found, other),
         "threads": torch.get_num_threads(),
     }
     report(result, as_json=arguments.json)
@@ -153,17 +144,6 @@ def _timed(action: Callable[[], Found]) -> tuple[Spent, Found]:
     begin = time.perf_counter(), time.process_time()
     found = action()
     return Spent(time.perf_counter() - begin[0], time.process_time() - begin[1]), found
-
-
-def _apart(first: Found, second: Found) -> float:
-    """The largest difference of mean effects."""
-    return max(_differences(first, second))
-
-
-def _differences(first: Found, second: Found) -> Iterator[float]:
-    for kind, restored in first.restored.items():
-        gains = (restored - first.low).mean(-1) - (second.restored[kind] - second.low).mean(-1)
-        yield float(gains.abs().max())
 
 
 def _arguments() -> argparse.Namespace:

@@ -124,7 +124,7 @@ class Serving:
         fits = partial(unfit, card=card, count_tokens=count_tokens)
         benchmarker = Benchmarker(history, ledger, editor.computation, journals, fits)
         benchmarks = Benchmarks(self._redis, self._keys)
-        tracer, traces = Tracer(history, ledger, dtype), Traces(self._redis, self._keys)
+        tracer, traces = Tracer(history, ledger), Traces(self._redis, self._keys)
         checked, ending = (thread, card, count_tokens), (self._draining, self._stop_job, lease.extend)
         line = Line(
             (

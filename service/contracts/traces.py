@@ -107,7 +107,6 @@ class TraceResult(Contract):
     sigma: Annotated[float, Field(description="standard deviation of the subjects' embeddings")]
     noise: Annotated[float, Field(description="standard deviation of the noise")]
     window: Annotated[int, Field(description="layers of MLP or attention restored together, around the one named")]
-    dtype: Annotated[str, Field(description="that the runs were computed in")]
     effects: Annotated[dict[Kind, Effects], Field(description="by kind; in lists and events they are left out")] = (
         Field(default_factory=dict)
     )

@@ -33,7 +33,6 @@ def trace_result(request: TraceRequest, revision: int = 0, **changes: Any) -> Tr
         "sigma": 0.125,
         "noise": 0.125 * request.noise,
         "window": request.window or 3,
-        "dtype": "float32",
         "effects": {kind: Effects(mean=mean, error=mean) for kind in request.kinds},
         "timings": {"clean": 0.5, "restore": 2.0},
     }

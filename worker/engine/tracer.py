@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from service.contracts.traces import Effects, TraceRequest, TraceResult
@@ -17,22 +16,18 @@ DIGITS = 6
 
 
 class Tracer:
-    """Computes traces on the resident model. Runs on the model thread.
+    """Computes traces on the resident model. Runs on the model thread."""
 
-    compute_dtype: what the runs compute in; None is the model's own.
-    """
-
-    def __init__(self, history: History, ledger: Ledger, compute_dtype: torch.dtype | None = None) -> None:
+    def __init__(self, history: History, ledger: Ledger) -> None:
         self._history = history
         self._ledger = ledger
-        self._compute_dtype = compute_dtype
 
     def run(self, request: TraceRequest, revision: int) -> Steps[TraceResult]:
         """Trace what is asked at a revision that exists, however the head moves meanwhile."""
         seconds: dict[str, float] = {}
         resident = self._history.resident
         weights = yield from timed(weights_of(self._history, revision), seconds, "fold")
-        steps = within(lambda: resident.view([weights]), trace(resident.loaded, request, self._compute_dtype))
+        steps = within(lambda: resident.view([weights]), trace(resident.loaded, request))
         found = yield from timed(steps, seconds, "restore")
         return _result(found, request, revision, self._ledger.entries()[revision].checksum, seconds)
 
@@ -55,7 +50,6 @@ def _result(
         sigma=_rounded(found.sigma),
         noise=_rounded(request.noise * found.sigma),
         window=found.window,
-        dtype=str(found.dtype).removeprefix("torch."),
         effects={kind: _effects(restored - found.low) for kind, restored in found.restored.items()},
         timings=seconds,
     )

@@ -44,29 +44,25 @@ class CorruptedRuns:
 
 
 class Runs:
-    """Runs of one prompt through all blocks.
+    """Runs of one prompt through all blocks."""
 
-    loaded: the model, whose embeddings are taken; twin: the one whose blocks run, perhaps in another dtype.
-    """
-
-    def __init__(self, loaded: LoadedModel, twin: LoadedModel, asked: Asked) -> None:
+    def __init__(self, loaded: LoadedModel, asked: Asked) -> None:
         self._loaded = loaded
-        self._twin = twin
         self._asked = asked
 
     @torch.no_grad()
     def clean(self, kinds: Sequence[Kind]) -> CleanRun:
         """Run the prompt as it is, and keep the states of these kinds."""
-        twin, asked = self._twin, self._asked
-        layers = range(twin.layers)
+        loaded, asked = self._loaded, self._asked
+        layers = range(loaded.layers)
         with ExitStack() as stack:
             seen = {
-                kind: [stack.enter_context(captured(place(twin, kind, layer))) for layer in layers] for kind in kinds
+                kind: [stack.enter_context(captured(place(loaded, kind, layer))) for layer in layers] for kind in kinds
             }
             hidden = self._run(self._embedded(None), DynamicCache())
         width, length = len(asked.row.ids), len(asked.tokens)
         states = {kind: [of_layer.output.reshape(width, -1)[:length] for of_layer in seen[kind]] for kind in kinds}
-        logprobs = twin.logits(hidden[0, list(asked.row.reads)]).log_softmax(-1)
+        logprobs = loaded.logits(hidden[0, list(asked.row.reads)]).log_softmax(-1)
         wanted = torch.tensor(asked.row.targets, device=logprobs.device)
         probability = float(logprobs.gather(1, wanted[:, None]).sum().exp())
         return CleanRun(probability, bool((logprobs.argmax(-1) == wanted).all()), states)
@@ -77,11 +73,11 @@ class Runs:
         cache = DynamicCache()
         entering = self._embedded(noise)
         with ExitStack() as stack:
-            blocks = [place(self._twin, Kind.HIDDEN, layer) for layer in range(self._twin.layers - 1)]
+            blocks = [place(self._loaded, Kind.HIDDEN, layer) for layer in range(self._loaded.layers - 1)]
             seen = [stack.enter_context(captured(block)) for block in blocks]
             hidden = self._run(entering, cache)
         return CorruptedRuns(
-            probabilities=answer_probabilities(self._twin, self._asked, hidden),
+            probabilities=answer_probabilities(self._loaded, self._asked, hidden),
             entering=[entering, *(of_layer.output for of_layer in seen), hidden],
             prefix=[(layer.keys, layer.values) for layer in cache.layers],
         )
@@ -92,8 +88,8 @@ class Runs:
         return self._entered(None).wraps_output
 
     def _embedded(self, noise: Tensor | None) -> Tensor:
-        """What enters the first block, [S, T', h], in the dtype that is computed in."""
-        return self._entered(noise).input.to(self._twin.dtype)
+        """What enters the first block, [S, T', h]."""
+        return self._entered(noise).input
 
     @torch.no_grad()
     def _entered(self, noise: Tensor | None) -> Captured:
@@ -106,7 +102,7 @@ class Runs:
         return first
 
     def _run(self, entering: Tensor, cache: DynamicCache) -> Tensor:
-        blocks = Blocks(self._twin, 0, self._twin.layers - 1, self.wraps_output)
+        blocks = Blocks(self._loaded, 0, self._loaded.layers - 1, self.wraps_output)
         return blocks.run(entering, *ones_and_positions(entering, 0), cache)
 
 

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from service.contracts.traces import Kind, Traced, TraceRequest
-from worker.editing.progress import Step, Steps, numbered
+from worker.editing.progress import Step, Steps, numbered, within
 from worker.models.loaded import LoadedModel
 from worker.models.memory import token_budget
-from worker.models.twin import twin_of
 from worker.tracing.asked import Asked, ask
 from worker.tracing.noise import draw, own_subjects, spread
 from worker.tracing.restoring import Restoring, restorations
@@ -34,14 +33,16 @@ class Found:
     restored: Mapping[Kind, Tensor]
     sigma: float
     window: int
-    dtype: torch.dtype
 
 
-def trace(loaded: LoadedModel, request: TraceRequest, compute_dtype: torch.dtype | None = None) -> Steps[Found]:
-    """Trace what is asked under the view in force, all blocks computing in `compute_dtype` (None: the model's)."""
+def trace(loaded: LoadedModel, request: TraceRequest) -> Steps[Found]:
+    """Trace what is asked under the view in force."""
+    return within(loaded.reading, _trace(loaded, request))
+
+
+def _trace(loaded: LoadedModel, request: TraceRequest) -> Steps[Found]:
     asked = ask(loaded, request.prompt, request.subject, request.target)
-    twin = twin_of(loaded, -1, compute_dtype)
-    runs = Runs(loaded, twin, asked)
+    runs = Runs(loaded, asked)
     sigma = spread(loaded, request.noise_subjects or own_subjects())
     hidden_size = int(loaded.model.get_input_embeddings().weight.shape[1])
     noise = draw(request.samples, len(asked.subject), hidden_size, request.noise * sigma, request.seed)
@@ -54,7 +55,7 @@ def trace(loaded: LoadedModel, request: TraceRequest, compute_dtype: torch.dtype
     low, restored = list[Tensor](), list[Tensor]()
     for number, group in enumerate(groups):
         corrupted = runs.corrupted(group)
-        restoring = Restoring(twin, asked, clean, corrupted, wraps_output=runs.wraps_output)
+        restoring = Restoring(loaded, asked, clean, corrupted, wraps_output=runs.wraps_output)
         found = []
         for index, token in enumerate(tokens):
             done = number * len(tokens) + index
@@ -63,7 +64,7 @@ def trace(loaded: LoadedModel, request: TraceRequest, compute_dtype: torch.dtype
         restored.append(torch.stack(found))
     by_kind = torch.cat(restored, dim=-1).reshape(len(tokens), len(request.kinds), loaded.layers, -1).unbind(1)
     kinds = dict(zip(request.kinds, by_kind, strict=True))
-    return Found(asked, clean, tokens, torch.cat(low), kinds, sigma, window, twin.dtype)
+    return Found(asked, clean, tokens, torch.cat(low), kinds, sigma, window)
 
 
 def default_window(layers: int) -> int:

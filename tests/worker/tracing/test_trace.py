@@ -1,6 +1,7 @@
 """A trace has the numbers of one restored run at a time, for every family, and leaves nothing behind."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tests.worker.engine.kit import bits, same_bits, surroundings
 from tests.worker.tracing.plain import plain_trace
 from worker.models import memory
 from worker.models.loaded import LoadedModel
+from worker.models.products import KINDS, FastProducts
 from worker.tracing import trace as tracing
 from worker.tracing.noise import draw, own_subjects, spread
 from worker.tracing.trace import Found, default_window, trace
@@ -108,22 +110,34 @@ def test_the_seed_decides() -> None:
     assert relative(fewer.low, first.low[:2]) < 1e-5, "more samples do not change the first ones"
 
 
-def test_a_trace_in_another_dtype_is_close() -> None:
-    loaded = tiny_model("llama")
-    exact = traced(loaded, target=None)
-    coarse = finish(trace(loaded, request(target=None), torch.bfloat16))
-    assert (exact.dtype, coarse.dtype) == (torch.float32, torch.bfloat16)
+def test_a_model_in_bfloat16_is_traced_as_it_computes() -> None:
+    exact, coarse = traced(tiny_model("llama"), target=None), traced(tiny_model("llama", torch.bfloat16), target=None)
     assert coarse.clean.probability == pytest.approx(exact.clean.probability, rel=0.1)
     difference = (coarse.restored[Kind.HIDDEN] - exact.restored[Kind.HIDDEN]).abs().max()
     assert 0 < difference < 0.1 * exact.clean.probability
 
 
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_faster_products_are_taken_and_left(family: str) -> None:
+    plain = tiny_model(family)
+    loaded = replace(plain, products=FastProducts(plain.model))
+    modules = list(loaded.model.modules())
+    before, expected = [type(module) for module in modules], traced(plain)
+    during: set[type] = set()
+    handle = loaded.mlp_out(0).register_forward_hook(lambda module, *_: during.add(type(module)))
+    for step in (steps := trace(loaded, request())):
+        assert [type(module) for module in modules] == before, step
+    handle.remove()
+    steps.close()
+    assert during == {KINDS[type(loaded.mlp_out(0))]}
+    assert relative(traced(loaded).restored[Kind.MLP], expected.restored[Kind.MLP]) < 1e-4
+
+
 @pytest.mark.parametrize("stop", [1, 2, 5, None])
-def test_nothing_is_left_behind_wherever_it_is_stopped(stop: int | None, dtype: torch.dtype | None) -> None:
+def test_nothing_is_left_behind_wherever_it_is_stopped(stop: int | None) -> None:
     loaded = tiny_model("falcon")
     before, found = bits(loaded), surroundings(loaded)
-    steps = trace(loaded, request(), dtype)
+    steps = trace(loaded, request())
     for _ in itertools.islice(steps, stop):
         assert surroundings(loaded) == found
     steps.close()
