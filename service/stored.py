@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import fsspec
@@ -46,8 +47,12 @@ class Stored:
     @asynccontextmanager
     async def open(self, name: str) -> AsyncIterator["Opened"]:
         """An object, which is deleted when it is left. Raises a 503 problem if it is not to be had here."""
+        opening = asyncio.get_running_loop().run_in_executor(None, self._open, name)
         try:
-            file = await asyncio.to_thread(self._open, name)
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(partial(self._opened_late, name))
+            raise
         except Exception as error:
             _log.warning("%s/%s, which a worker has written, cannot be read: %s", self._place, name, error)
             raise ProblemError(
@@ -59,14 +64,22 @@ class Stored:
         try:
             yield Opened(file)
         finally:
-            # Not waited for: whoever is cancelled may not wait.
-            asyncio.get_running_loop().run_in_executor(None, self._remove, file, name)
+            self._remove_soon(file, name)
 
     def _open(self, name: str) -> Any:
         if self._filesystem is None:
             local = "://" not in self._place and "::" not in self._place
             self._filesystem = LocalFileSystem() if local else fsspec.url_to_fs(self._place)[0]
         return self._filesystem.open(f"{self._place}/{name}", "rb")
+
+    def _opened_late(self, name: str, opening: asyncio.Future[Any]) -> None:
+        """What was opened for somebody who has gone is not read."""
+        if opening.exception() is None:
+            self._remove_soon(opening.result(), name)
+
+    def _remove_soon(self, file: Any, name: str) -> None:
+        """Not waited for: whoever is cancelled may not wait."""
+        asyncio.get_running_loop().run_in_executor(None, self._remove, file, name)
 
     def _remove(self, file: Any, name: str) -> None:
         try:

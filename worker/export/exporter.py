@@ -28,6 +28,10 @@ Answer = Callable[[LaneRequest, LaneAnswer | None], None]
 """Sends an answer to whoever asked; None says that nobody waits any longer."""
 
 
+REMEMBERED = 100
+"""Exports whose answer may still be on its way."""
+
+
 class Exporter:
     """Serves those who want files. Runs on the model thread.
 
@@ -45,6 +49,7 @@ class Exporter:
         self._waiting: deque[tuple[LaneRequest, Answer]] = deque()
         self._work: Work[Exported] | None = None
         self._awaited: Future[Any] | None = None
+        self._made: deque[str] = deque(maxlen=REMEMBERED)
 
     def take_up(self, requests: Iterable[LaneRequest], answer: Answer) -> list[LaneRequest]:
         """Let exports wait for their turn; returns the requests for anything else."""
@@ -57,7 +62,13 @@ class Exporter:
         return others
 
     def dismiss(self, ids: Collection[str]) -> None:
-        """Stop making what nobody waits for any longer: these, and those past their deadline."""
+        """Stop making what nobody waits for any longer: these, and those past their deadline.
+
+        Whoever leaves while the answer is on its way does not fetch what was made.
+        """
+        for name in [name for name in self._made if name in ids]:
+            self._made.remove(name)
+            in_background(partial(self._folder.delete, name))
         now = time.time()
         for request, answer in list(self._waiting):
             if request.id in ids or request.deadline < now:
@@ -73,6 +84,7 @@ class Exporter:
                 self._work = self._begin(request)
             self._awaited = next(self._work)
         except StopIteration as end:
+            self._made.append(request.id)
             self._end(request, answer, LaneAnswer(id=request.id, exported=end.value))
         except ProblemError as error:
             self._end(request, answer, LaneAnswer(id=request.id, problem=error.problem))

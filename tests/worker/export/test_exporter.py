@@ -96,6 +96,16 @@ def test_what_nobody_waits_for_leaves_nothing_behind(
     assert desk.made(**FILE)[0].files[0].name == "model.safetensors"
 
 
+def test_who_leaves_while_the_answer_is_on_its_way_leaves_no_file(open_desk: OpenDesk) -> None:
+    desk = open_desk()
+    first, second = desk.take_up(**FILE), desk.take_up(**FILE)
+    desk.finish()
+    for _ in range(3):  # the names are repeated at every turn
+        desk.exporter.dismiss({first, "another"})
+    until(lambda: [path.name for path in desk.place.iterdir()] == [second])
+    assert desk.heard.keys() == {first, second}
+
+
 def small_chunks(history: History, folder: Folder, small: dict[str, bytes], shard_bytes: int) -> Checkpoints:
     """Checkpoints that take many steps."""
     return Checkpoints(history, folder, small, shard_bytes, 64)
