@@ -76,9 +76,9 @@ def edit(
     }
     options = {
         "method": method,
-        "hparams": dict(_named(text, "--hparam") for text in hparam or ()),
+        "hparams": dict(named(text, "--hparam") for text in hparam or ()),
         "base_revision": base_revision,
-        "require": dict(_named(text, "--require") for text in require) if require else None,
+        "require": dict(named(text, "--require") for text in require) if require else None,
         "dry_run": dry_run,
     }
     request = _request({name: value for name, value in one.items() if value not in (None, [])}, batch, options)
@@ -164,7 +164,8 @@ def exit_unless(good: Container[str], job: Job[Any]) -> None:
         raise typer.Exit(1)
 
 
-def _named(text: str, option: str) -> tuple[str, Any]:
+def named(text: str, option: str) -> tuple[str, Any]:
+    """The name and the value of an option NAME=VALUE, the value as in JSON where it is some."""
     name, separator, value = text.partition("=")
     if not separator or not name:
         raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)

@@ -12,7 +12,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from service import calls, display, exporting, maintenance, scoring, speaking, suggesting, timeline, tracing
+from service import benching, calls, display, exporting, maintenance, scoring, speaking, suggesting, timeline, tracing
 from service import demo as demonstration
 from service.claims import UpError
 from service.errors import ProblemError
@@ -34,6 +34,7 @@ for command in (
     speaking.generate,
     scoring.evaluate,
     tracing.trace,
+    benching.bench,
     suggesting.suggest_hparams,
     timeline.log,
     timeline.show,

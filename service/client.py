@@ -153,6 +153,12 @@ class Client(Connection):
         """GET /benchmarks/{id}/events: as `events`, of a benchmark."""
         return self._follow(Benchmark, path_of("benchmark", benchmark_id))
 
+    def report(self, benchmark_id: str, form: str = "json") -> bytes:
+        """GET /benchmarks/{id}/report as json, md, html or easyedit: what is to be written to a file."""
+        answer = self._http.get(f"{path_of('benchmark', benchmark_id)}/report", params={"format": form})
+        raise_for_problem(answer)
+        return answer.content
+
     def generate(self, request: GenerateRequest) -> GenerateAnswer:
         """POST /generate: before and after, side by side. It is waited for as long as the server may take."""
         whole = request.model_copy(update={"stream": False})

@@ -202,7 +202,17 @@ def _numbers(progress: JobProgress) -> str:
         parts.append(f"loss {progress.loss:.3f}")
     if progress.target_probability is not None:
         parts.append(f"p {progress.target_probability:.3f}")
+    if progress.seconds_left is not None:
+        parts.append(f"{duration(progress.seconds_left)} left")
     return "  ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """About how long: `40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:  # noqa: PLR2004 - a minute and a half
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _side(text: str | None, score: PromptScore, fact: Fact) -> Text:

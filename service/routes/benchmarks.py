@@ -1,6 +1,8 @@
 """Benchmarks: ask for one, watch it, cancel it, read its report."""
 
+import json
 from collections.abc import AsyncIterator
+from enum import StrEnum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Response
@@ -9,9 +11,15 @@ from redis.asyncio.client import PubSub
 
 from service.board import Notices
 from service.checks import check_benchmark
-from service.contracts.benchmarks import Benchmark, BenchmarkPage, BenchmarkRequest
+from service.contracts.base import Contract
+from service.contracts.benchmarks import Benchmark, BenchmarkPage, BenchmarkRequest, BenchmarkResult
 from service.contracts.jobs import JobStatus
 from service.dependencies import BenchmarkId, IdempotencyKey, Services, WithServices
+from service.errors import ProblemError
+from service.middleware import REVISION
+from service.reporting.easyedit import easyedit
+from service.reporting.markdown import markdown
+from service.reporting.page import page
 from service.routes.watching import PageQuery, annotated, announced, of_revision, watch
 
 router = APIRouter(prefix="/benchmarks", tags=["benchmarks"])
@@ -31,6 +39,29 @@ Asked = Annotated[
     ),
 ]
 """The body of `POST /benchmarks`."""
+
+
+class Form(StrEnum):
+    """How a report is written."""
+
+    JSON = "json"
+    MARKDOWN = "md"
+    HTML = "html"
+    EASYEDIT = "easyedit"
+
+
+MEDIA_TYPES = {
+    Form.JSON: "application/json",
+    Form.MARKDOWN: "text/markdown; charset=utf-8",
+    Form.HTML: "text/html; charset=utf-8",
+    Form.EASYEDIT: "application/json",
+}
+
+
+class ReportQuery(Contract):
+    """How the report is to be written."""
+
+    format: Form = Form.JSON
 
 
 class BenchmarkQuery(PageQuery):
@@ -105,6 +136,41 @@ async def watch_benchmark(
     """
     async for event in watch(benchmark, services.benchmarks.glance_again, changes, services):
         yield event
+
+
+@router.get(
+    "/{benchmark_id}/report",
+    response_class=Response,
+    summary="A benchmark's report",
+    responses={200: {"content": {media: {} for media in MEDIA_TYPES.values()}, "description": "The report."}},
+)
+def report_benchmark(
+    benchmark_id: BenchmarkId, query: Annotated[ReportQuery, Query()], services: WithServices
+) -> Response:
+    """What was found, for people and for other tools: a page with plots, Markdown, JSON, EasyEdit's shape."""
+    benchmark = services.benchmarks.get(benchmark_id)
+    result = benchmark.result
+    if result is None:
+        raise ProblemError(
+            409,
+            "benchmark-not-completed",
+            f"Benchmark {benchmark_id} is {benchmark.status} and has no report. Watch "
+            f"/benchmarks/{benchmark_id}/events until it is completed.",
+        )
+    headers = {REVISION: str(result.revision)}
+    return Response(_written(benchmark, result, query.format), media_type=MEDIA_TYPES[query.format], headers=headers)
+
+
+def _written(benchmark: Benchmark, result: BenchmarkResult, form: Form) -> str:
+    match form:
+        case Form.MARKDOWN:
+            return markdown(benchmark, result)
+        case Form.HTML:
+            return page(benchmark, result)
+        case Form.EASYEDIT:
+            return json.dumps(easyedit(result), indent=2, ensure_ascii=False)
+        case _:
+            return result.model_dump_json(indent=2)
 
 
 def _admit(request: BenchmarkRequest, notices: Notices, services: Services) -> None:

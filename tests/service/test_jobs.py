@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from redis import Redis
 
+from service.benchmarks import Benchmarks
+from service.contracts.benchmarks import BenchmarkRequest
 from service.contracts.edits import AnyEditRequest, BatchRequest, EditRequest
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.jobs import Progress
@@ -32,6 +34,7 @@ KINDS: dict[str, tuple[Callable[[Redis, Keys], AnyJobs], Ask]] = {
     "edit": (Edits, lambda facts: _edit_of(batch_json(facts)["facts"])),
     "evaluation": (Evaluations, lambda facts: EvaluationRequest.model_validate(batch_json(facts))),
     "trace": (Traces, lambda facts: TraceRequest(prompt="Rome is in", subject="Rome", seed=facts)),
+    "benchmark": (Benchmarks, lambda facts: BenchmarkRequest.model_validate({"methods": ["rome"], "n": facts})),
 }
 """Of each kind its documents, and what asks for a job of so many facts."""
 

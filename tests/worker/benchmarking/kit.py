@@ -56,7 +56,7 @@ def run(stand: Stand, folder: Path, asked: BenchmarkRequest, revision: int = 0) 
 
 def timeless(result: BenchmarkResult) -> BenchmarkResult:
     """All of a result but how long anything took."""
-    none = {"seconds_per_edit": None, "seconds_per_record": None, "timings": {}}
+    none: dict[str, Any] = {"seconds_per_edit": None, "seconds_per_record": None, "timings": {}}
     records = [
         one.model_copy(update={"outcomes": tuple(o.model_copy(update={"seconds": 0.0}) for o in one.outcomes)})
         for one in result.records

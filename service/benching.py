@@ -1,0 +1,159 @@
+"""The command that compares methods on a data set."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from service.calls import URL, JsonOption, UrlOption, exit_unless, follow, named, print_json
+from service.client import Client
+from service.contracts.benchmarks import MOST_RECORDS, Benchmark, BenchmarkRequest, Mode
+from service.contracts.jobs import JobStatus
+from service.contracts.records import Record
+from service.datasets.sources import HUB, SHIPPED, DatasetError, open_dataset
+from service.reporting.figures import comparison
+from service.reporting.wording import failures
+
+FILES = {"json": "report.json", "md": "report.md", "html": "report.html", "easyedit": "easyedit.json"}
+"""What --out writes, by the report's format."""
+
+MOST_FAULTS = 20
+"""Faults of a file that are shown."""
+
+DatasetOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE",
+        help=f"A file of CounterFact, zsRE, KnowEdit, MQuAKE or own records, or one of {', '.join((SHIPPED, *HUB))}.",
+    ),
+]
+FormOption = Annotated[
+    str | None, typer.Option(help="How a file's records are written, where they do not show it, such as zsre-answers.")
+]
+BatchSizeOption = Annotated[
+    int | None, typer.Option(help="Records of one edit; by default 1, with --mode batch all of them.")
+]
+HparamOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="METHOD.NAME=VALUE", help="A hyperparameter, its value as in JSON; repeatable."),
+]
+OutOption = Annotated[
+    Path | None, typer.Option(metavar="FOLDER", help=f"Write the report there: {', '.join(FILES.values())}.")
+]
+
+
+def bench(
+    dataset: DatasetOption = SHIPPED,
+    method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable; rome by default.")] = None,
+    n: Annotated[int, typer.Option("--n", help="Records, at most.")] = 100,
+    batch_size: BatchSizeOption = None,
+    mode: Annotated[
+        Mode, typer.Option(help="single and batch: each edit on the same weights; sequential: on those before it.")
+    ] = Mode.SINGLE,
+    known_only: Annotated[
+        bool, typer.Option("--known-only", help="Only records whose target_true is the model's own answer.")
+    ] = False,
+    likelier_only: Annotated[
+        bool, typer.Option("--likelier-only", help="Only records whose target_true is likelier than target_new.")
+    ] = False,
+    generation: Annotated[
+        bool, typer.Option("--generation", help="Score what is said freely, too; takes much longer.")
+    ] = False,
+    checkpoints: Annotated[int, typer.Option(help="How often a sequence is scored.")] = 5,
+    hparam: HparamOption = None,
+    seed: Annotated[int | None, typer.Option(help="Draw the records; by default the first are taken.")] = None,
+    revision: Annotated[str, typer.Option(help="What is edited: base, head, or a revision such as r3.")] = "base",
+    form: FormOption = None,
+    out: OutOption = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the benchmark until it ends.")] = True,
+    as_json: JsonOption = False,
+    url: UrlOption = URL,
+) -> None:
+    """Compare methods on a data set: each edit is scored and dropped; the head stays as it is."""
+    if out is not None and not wait:
+        raise typer.BadParameter("is written once the benchmark has ended, so wait for it", param_hint="--out")
+    asked: dict[str, Any] = {"methods": _methods(method or ["rome"], hparam or []), "n": n, "mode": mode, "seed": seed}
+    asked |= {"batch_size": batch_size, "checkpoints": checkpoints, "revision": revision, "generation": generation}
+    asked |= {"known_only": known_only, "likelier_only": likelier_only, "dataset": dataset}
+    if form is not None or Path(dataset).exists() or dataset not in (SHIPPED, *HUB):
+        asked |= {"dataset": Path(dataset).name, "records": _records(dataset, form, generation=generation)}
+        if seed is None and not (known_only or likelier_only):
+            asked["records"] = asked["records"][:n]
+    request = BenchmarkRequest.model_validate(asked)
+    with Client(url) as client:
+        final = client.bench(request)
+        if wait:
+            final = follow(final, client.benchmark_events(final.id), "benchmark", client.base_url)
+            final = client.benchmark(final.id)
+        if out is not None and final.result is not None:
+            _write(client, final.id, out)
+    if as_json:
+        print_json(final)
+    else:
+        _show(final, out, Console())
+    exit_unless((JobStatus.COMPLETED,), final)
+
+
+def _methods(names: Sequence[str], hparams: Sequence[str]) -> list[dict[str, Any]]:
+    chosen: list[dict[str, Any]] = [{"method": name, "hparams": {}} for name in names]
+    for text in hparams:
+        name, value = named(text, "--hparam")
+        method, dot, hparam = name.partition(".")
+        takers = [one for one in chosen if one["method"] == method]
+        if not (dot and takers):
+            methods = ", ".join(dict.fromkeys(names))
+            raise typer.BadParameter(f"{text!r} must be METHOD.NAME=VALUE, of {methods}", param_hint="--hparam")
+        for one in takers:
+            one["hparams"][hparam] = value
+    return chosen
+
+
+def _records(source: str, form: str | None, *, generation: bool) -> list[Record]:
+    """The records of a file, without what only free generation needs; what is wrong with others is told."""
+    try:
+        found = open_dataset(source, form)
+    except DatasetError as error:
+        raise typer.BadParameter(str(error), param_hint="--dataset") from error
+    console = Console(stderr=True)
+    for fault in found.faults[:MOST_FAULTS]:
+        console.print(f"left out: {fault}", style="yellow", markup=False, soft_wrap=True)
+    if len(found.faults) > MOST_FAULTS:
+        console.print(f"and {len(found.faults) - MOST_FAULTS} more", style="yellow")
+    records = list(found.records[:MOST_RECORDS])
+    if generation:
+        return records
+    return [record.model_copy(update={"reference_texts": (), "generation_prompts": ()}) for record in records]
+
+
+def _write(client: Client, benchmark_id: str, out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for form, name in FILES.items():
+            (out / name).write_bytes(client.report(benchmark_id, form))
+    except OSError as error:
+        raise typer.BadParameter(f"{out} cannot be written: {error.strerror}", param_hint="--out") from error
+
+
+def _show(benchmark: Benchmark, out: Path | None, console: Console) -> None:
+    result = benchmark.result
+    if result is not None:
+        header, *rows = comparison(result)
+        over = f"{len(result.records)} of {result.available} records of {result.dataset}, {benchmark.request.mode}"
+        table = Table(header[0], title=f"{over}; percent, with 95 % intervals", box=None, title_justify="left")
+        labels = [Text(row[0]) for row in rows]
+        for label in labels:
+            table.add_column(label, justify="right")
+        for at, name in enumerate(header[1:], 1):
+            table.add_row(name, *(row[at] for row in rows))
+        console.print(table, markup=False)
+        for line in failures(result):
+            console.print(line, style="yellow", markup=False, soft_wrap=True)
+    scored = "" if benchmark.revision is None else f", on r{benchmark.revision}"
+    written = "" if out is None or result is None else f"; its report is in {out}"
+    console.print(f"benchmark {benchmark.id} is {benchmark.status}{scored}{written}", highlight=False, markup=False)
+    if benchmark.notice:
+        console.print(benchmark.notice, markup=False)

@@ -1,0 +1,113 @@
+"""The command that compares methods, and the client's calls behind it, against the running API."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.client import Client
+from service.contracts.benchmarks import Benchmark, BenchmarkRequest, Mode
+from service.contracts.jobs import JobStatus
+from tests.service.acting import acting
+from tests.service.benchmarking import BODY, RECORDS, benchmarks_of, carry_out
+from tests.service.conftest import Run
+from tests.service.stand_in import StandIn
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Four records, of which one is damaged."""
+    path = tmp_path / "mine.jsonl"
+    own = [{**record["facts"][0], "reference_texts": ["A text."]} for record in RECORDS]  # type: ignore[index]
+    lines = [*own, {"prompt": "Rome is in", "target_new": "Spain"}]
+    path.write_text("\n".join(map(json.dumps, lines)))
+    return path
+
+
+def test_bench_compares_methods(ask: Run, worker: StandIn) -> None:
+    with acting(worker, lambda benchmark_id: carry_out(worker, benchmark_id), benchmarks_of(worker)):
+        code, output, _ = ask("bench", "--method", "rome", "--method", "rome", "--hparam", "rome.v_lr=0.25", "--n", "3")
+    assert code == 0
+    for words in (
+        "3 of 4 records of palimpsest, single",
+        "87.5 [77.5, 92.5]",
+        "x 1.250",
+        "rome, case 9: v_lr: too <high>",
+        "left out: case 99: too long",
+        "is completed, on r0",
+    ):
+        assert words in output, words
+    request = benchmarks_of(worker).newest(None, 1)[0][0].request
+    assert [choice.hparams for choice in request.methods] == [{"v_lr": 0.25}] * 2
+    assert (request.dataset, request.records) == ("palimpsest", ())
+
+
+def test_a_file_is_read_here_and_its_faults_are_told(ask: Run, worker: StandIn, file: Path) -> None:
+    with acting(worker, lambda benchmark_id: carry_out(worker, benchmark_id), benchmarks_of(worker)):
+        code, output, errors = ask(
+            *("bench", "--dataset", str(file), "--n", "2", "--mode", "sequential", "--batch-size", "2", "--json")
+        )
+    found = Benchmark.model_validate_json(output)
+    assert code == 0
+    assert "left out: record 3, line 4: subject" in errors
+    assert (found.request.dataset, found.request.mode, found.request.batch_size) == ("mine.jsonl", Mode.SEQUENTIAL, 2)
+    assert [record.case_id for record in found.request.records] == [0, 1], "no more than are asked for"
+    assert all(not record.reference_texts for record in found.request.records), "nothing is generated"
+
+
+def test_all_records_are_sent_where_the_model_is_to_choose(ask: Run, worker: StandIn, file: Path) -> None:
+    for options in (("--seed", "1"), ("--known-only",), ("--likelier-only", "--generation")):
+        code, output, _ = ask("bench", "--dataset", str(file), "--n", "1", "--no-wait", "--json", *options)
+        assert code == 0
+        whole = benchmarks_of(worker).get(Benchmark.model_validate_json(output).id).request
+        assert len(whole.records) == 3
+        assert bool(whole.records[0].reference_texts) is ("--generation" in options)
+
+
+def test_out_has_every_report(ask: Run, worker: StandIn, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "report"
+    with acting(worker, lambda benchmark_id: carry_out(worker, benchmark_id), benchmarks_of(worker)):
+        code, output, _ = ask("bench", "--out", str(out))
+    assert code == 0
+    assert f"its report is in {out}" in output
+    assert sorted(path.name for path in out.iterdir()) == ["easyedit.json", "report.html", "report.json", "report.md"]
+    assert json.loads((out / "easyedit.json").read_text())[0]["case_id"] == 7
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--dataset", "/nowhere/facts.json"), 2, "cannot be read"),
+        (("--method", "romme"), 1, "is not a method of this worker"),
+        (("--hparam", "memit.v_lr=1"), 2, "must be METHOD.NAME=VALUE, of rome"),
+        (("--hparam", "v_lr=1"), 2, "must be METHOD.NAME=VALUE"),
+        (("--batch-size", "2"), 1, "must be 1 in mode single"),
+        (("--revision", "r7"), 1, "There is no revision r7"),
+        (("--out", "x", "--no-wait"), 2, "so wait for it"),
+    ],
+)
+def test_what_cannot_be_compared_is_told(ask: Run, arguments: tuple[str, ...], code: int, words: str) -> None:
+    ended, _, errors = ask("bench", *arguments)
+    assert ended == code
+    assert words in " ".join(errors.replace("│", " ").split())
+
+
+def test_one_that_is_cancelled_is_an_error(ask: Run, worker: StandIn) -> None:
+    benchmarks = benchmarks_of(worker)
+    with acting(worker, lambda benchmark_id: benchmarks.end_as(benchmark_id, "cancelled"), benchmarks):
+        code, output, _ = ask("bench")
+    assert (code, "is cancelled" in output) == (1, True)
+
+
+def test_the_client_finds_lists_and_cancels(server_url: str, worker: StandIn) -> None:
+    with Client(server_url) as client:
+        first = client.bench(BenchmarkRequest.model_validate(BODY), idempotency_key="k")
+        assert client.bench(BenchmarkRequest.model_validate(BODY), idempotency_key="k").id == first.id
+        assert client.cancel_benchmark(first.id).status is JobStatus.CANCELLED
+        second = client.bench(BenchmarkRequest.model_validate(BODY))
+        found = carry_out(worker, second.id)
+        assert client.benchmark(second.id).result == found
+        assert [each.id for each in client.benchmarks(limit=5).benchmarks] == [second.id, first.id]
+        assert [each.status for each in client.benchmark_events(second.id)] == [JobStatus.COMPLETED]
+        assert client.report(second.id, "md").startswith(b"# rome on mine")
