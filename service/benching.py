@@ -142,8 +142,9 @@ def _show(benchmark: Benchmark, out: Path | None, console: Console) -> None:
     result = benchmark.result
     if result is not None:
         header, *rows = comparison(result)
-        over = f"{len(result.records)} of {result.available} records of {result.dataset}, {benchmark.request.mode}"
-        table = Table(header[0], title=f"{over}; percent, with 95 % intervals", box=None, title_justify="left")
+        over = f"{len(result.records)} records of {result.dataset}, {benchmark.request.mode}"
+        console.print(f"{over}; percent, with 95 % intervals", markup=False, highlight=False, soft_wrap=True)
+        table = Table(header[0], box=None)
         labels = [Text(row[0]) for row in rows]
         for label in labels:
             table.add_column(label, justify="right")

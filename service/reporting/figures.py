@@ -5,8 +5,11 @@ from dataclasses import dataclass
 
 from service.contracts.benchmarks import BenchmarkResult, MethodResult
 
-MAIN = ("S", "ES", "PS", "NS", "EA", "PA", "neighborhood_acc")
+MAIN = ("S", "ES", "PS", "NS", "EA", "PA", "rewrite_acc", "rephrase_acc", "neighborhood_acc", "multi_hop_acc")
 """Scores that are compared first."""
+
+GROUPS = ("locality.", "portability.")
+"""And those by group whose names begin so, of what stays and of what follows."""
 
 OWN_UNITS = {"GE": "bits", "fluency": "bits"}
 """Scores that are no share, by the last part of their names."""
@@ -31,7 +34,7 @@ def names_of(result: BenchmarkResult) -> list[str]:
 
 def main_names(result: BenchmarkResult) -> list[str]:
     """The main scores that any method has."""
-    return [name for name in names_of(result) if name in MAIN]
+    return [name for name in names_of(result) if name in MAIN or (name.startswith(GROUPS) and name.endswith("_acc"))]
 
 
 def figure(method: MethodResult, name: str, *, before: bool = False) -> Figure | None:

@@ -9,11 +9,11 @@ from service.reporting.svg import bar, clipped, colour, dot, line, path, picture
 
 TICKS = (0, 25, 50, 75, 100)
 
-LOCALITIES = ("neighborhood_acc", "NS", "locality.neighborhood_acc")
-"""Scores that locality is told by, whichever there is first."""
+LOCALITIES = ("neighborhood_acc", "NS")
+"""Scores that locality is told by, whichever there is first; else by that of a group."""
 
-LEFT, RIGHT = 112.0, 328.0
-"""Between which x are the plots with names beside them."""
+LEFT, RIGHT = 12.0, 328.0
+"""Between which x scores lie."""
 
 Point = tuple[int, float]
 
@@ -21,14 +21,14 @@ Point = tuple[int, float]
 def scores_plot(result: BenchmarkResult) -> str:
     """Each main score as a row, in it each method as a dot with its interval."""
     names, count = main_names(result), len(result.methods)
-    row = 10.0 * count + 12
+    row = 10.0 * count + 20
     height = row * len(names) + 24
 
     def parts() -> Iterator[str]:
         yield from _percent_axis(LEFT, RIGHT, 2, height - 18)
         for at, name in enumerate(names):
-            top = at * row + 6
-            yield text(LEFT - 8, top + row / 2, clipped(name, 16), anchor="end", kind="mid")
+            top = at * row + 14
+            yield text(LEFT, top, clipped(name, 50))
             for number, method in enumerate(result.methods):
                 found = figure(method, name)
                 if found is not None:
@@ -58,7 +58,8 @@ def _percent_axis(left: float, right: float, top: float, bottom: float) -> Itera
 
 def tradeoff_plot(result: BenchmarkResult) -> str | None:
     """Efficacy upwards, locality to the right, a dot with its intervals for each method; None without locality."""
-    locality = next((name for name in LOCALITIES if any(figure(method, name) for method in result.methods)), None)
+    names = [*LOCALITIES, *(name for name in main_names(result) if name.startswith("locality."))]
+    locality = next((name for name in names if any(figure(method, name) for method in result.methods)), None)
     if locality is None:
         return None
     left, right, top, bottom = 44.0, 328.0, 8.0, 238.0

@@ -29,7 +29,7 @@ def test_bench_compares_methods(ask: Run, worker: StandIn) -> None:
         code, output, _ = ask("bench", "--method", "rome", "--method", "rome", "--hparam", "rome.v_lr=0.25", "--n", "3")
     assert code == 0
     for words in (
-        "3 of 4 records of palimpsest, single",
+        "3 records of palimpsest, single; percent",
         "87.5 [77.5, 92.5]",
         "x 1.250",
         "rome, case 9: v_lr: too <high>",

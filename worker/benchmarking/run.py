@@ -102,8 +102,6 @@ class Run:
             elif line.blob is not None:
                 delta = self._journal.deltas.get(line.blob)
                 self._write(so_far, unit, delta, so_far.state.plus(delta))
-            if unit.edits:
-                so_far.edits += 1
             found.append((unit, line))
         return found
 
@@ -154,6 +152,7 @@ class Run:
         so_far.state = edited
         so_far.deltas.append(delta)
         so_far.written += range(unit.begin, unit.end)
+        so_far.edits += 1
 
     def _drift(self, state: State) -> Steps[Drift | None]:
         yield Step("drift", 1, 1)
