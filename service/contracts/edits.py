@@ -21,16 +21,15 @@ from service.contracts.base import Contract, PlainObject, RevisionNumber, Text
 from service.contracts.jobs import Job, has_ended
 from service.contracts.questions import Groups, Prompts
 from service.contracts.scores import Drift, FactScores, Metrics, Summaries
+from service.contracts.subject import SubjectPrompt
 
 MOST_FACTS = 10_000
 """Facts in one batch: as many as MEMIT was shown to write at once (arXiv:2210.07229, section 5.2)."""
 
 
-class Fact(Contract):
+class Fact(SubjectPrompt):
     """What a prompt should say of a subject: prompt -> target_new (it may say target_true now)."""
 
-    prompt: Annotated[Text, Field(examples=["The Eiffel Tower is located in the city of"])]
-    subject: Annotated[Text, Field(description="verbatim in the prompt", examples=["The Eiffel Tower"])]
     target_new: Annotated[Text, Field(examples=["Rome"])]
     target_true: Annotated[Text | None, Field(examples=["Paris"])] = None
     paraphrases: Annotated[Prompts, Field(description="prompts that should follow the edit (generality)")] = ()
@@ -41,22 +40,6 @@ class Fact(Contract):
     portability: Annotated[Groups, Field(description="questions by group that follow from the edit")] = Field(
         default_factory=dict
     )
-
-    @field_validator("prompt")
-    @classmethod
-    def _no_trailing_space(cls, prompt: str) -> str:
-        if prompt.endswith(" "):
-            raise ValueError("must not end with a space; the target is appended after one")
-        return prompt
-
-    @field_validator("subject")
-    @classmethod
-    def _in_prompt(cls, subject: str, info: ValidationInfo) -> str:
-        if subject != subject.strip():
-            raise ValueError("must not begin or end with white space; remove it")
-        if "prompt" in info.data and subject not in info.data["prompt"]:
-            raise ValueError("must occur in the prompt, verbatim and in the same case")
-        return subject
 
     @field_validator("target_true")
     @classmethod

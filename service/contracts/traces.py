@@ -3,10 +3,11 @@
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, field_validator
 
 from service.contracts.base import Contract, Text
 from service.contracts.jobs import ReadingJob, ReadingRequest
+from service.contracts.subject import SubjectPrompt
 
 MOST_SAMPLES = 100
 """Noise samples of one trace; the paper takes ten."""
@@ -34,11 +35,9 @@ class Traced(StrEnum):
     LAST_SUBJECT = "last-subject"
 
 
-class TraceRequest(ReadingRequest):
+class TraceRequest(ReadingRequest, SubjectPrompt):
     """`POST /traces`: causal tracing of what the model answers to a prompt, at a revision."""
 
-    prompt: Annotated[Text, Field(examples=["The Eiffel Tower is located in the city of"])]
-    subject: Annotated[Text, Field(description="verbatim in the prompt", examples=["The Eiffel Tower"])]
     target: Annotated[
         Text | None, Field(description="the answer; by default the one token that the model finds likeliest")
     ] = None
@@ -57,22 +56,6 @@ class TraceRequest(ReadingRequest):
         Field(ge=1, le=1000, description="layers of MLP or attention restored together; by default 10 for 48 layers"),
     ] = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
-
-    @field_validator("prompt")
-    @classmethod
-    def _no_trailing_space(cls, prompt: str) -> str:
-        if prompt.endswith(" "):
-            raise ValueError("must not end with a space; the target is appended after one")
-        return prompt
-
-    @field_validator("subject")
-    @classmethod
-    def _in_prompt(cls, subject: str, info: ValidationInfo) -> str:
-        if subject != subject.strip():
-            raise ValueError("must not begin or end with white space; remove it")
-        if "prompt" in info.data and subject not in info.data["prompt"]:
-            raise ValueError("must occur in the prompt, verbatim and in the same case")
-        return subject
 
     @field_validator("kinds")
     @classmethod

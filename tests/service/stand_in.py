@@ -256,12 +256,11 @@ class StandIn:
 
     def send(self, request: LaneRequest, answer: LaneAnswer) -> None:
         """Tell whoever asked; with the last answer the request is done with."""
-        pipeline = self.redis.pipeline(transaction=True)
-        pipeline.xadd(request.answers, {"answer": answer.model_dump_json()}, maxlen=10_000)
-        pipeline.expire(request.answers, 120)
-        if answer.last and request.id in self._entries:
-            pipeline.xdel(*self._entries.pop(request.id))
-        pipeline.execute()
+        with self.redis.pipeline(transaction=True) as pipeline:
+            pipeline.xadd(request.answers, {"answer": answer.model_dump_json()}, maxlen=10_000)
+            if answer.last and request.id in self._entries:
+                pipeline.xdel(*self._entries.pop(request.id))
+            pipeline.execute()
 
     def _listen(self) -> None:
         with self._channel as channel:
@@ -288,7 +287,6 @@ class StandIn:
         return answers
 
     def decoded(self, body: DecodeRequest) -> Decoded:
-        """What `decoded` says, of the revisions that there are."""
         return decoded(body, self.ledger.resolve)
 
 
