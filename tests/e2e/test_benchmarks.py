@@ -9,6 +9,7 @@ import pytest
 from service.contracts.benchmarks import Benchmark, BenchmarkRequest
 from service.contracts.edits import EditStatus
 from service.contracts.jobs import JobStatus
+from service.easyedit import BaseEditor, HyperParams
 from tests.conftest import _free_port
 from tests.e2e.kit import FACT, Place, open_place, until
 
@@ -101,3 +102,25 @@ def test_readers_and_rollbacks_go_on_and_it_is_cancelled(place: Place) -> None:
     assert (found.status, found.revision) == (JobStatus.COMPLETED, head), "the head when its turn came"
     assert place.compare(after=edit.revision) == says
     assert place.client.model().revision == head
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_easyedits_call_edits_the_model(place: Place, keep: bool) -> None:
+    place.hire()
+    before = place.client.model()
+    editor = BaseEditor.from_hparams(HyperParams("ROME", values={"v_num_grad_steps": 5}), place.client)
+    metrics, edited_model, _ = editor.edit(
+        prompts=[FACT["prompt"], "Michael Jordan plays"],
+        ground_truth=["football", "chess"],
+        target_new=["basketball", "football"],
+        subject=["Lionel Messi", "Michael Jordan"],
+        locality_inputs={"neighborhood": {"prompt": ["The city", "He plays"], "ground_truth": ["Paris", "football"]}},
+        keep_original_weight=keep,
+    )
+    assert [each["requested_rewrite"]["subject"] for each in metrics] == ["Lionel Messi", "Michael Jordan"]
+    assert all(each["post"].keys() == {"rewrite_acc", "portability", "locality"} for each in metrics)
+    assert edited_model.revision == before.revision + 2
+    said = place.compare(after=edited_model.revision)
+    assert edited_model.generate(FACT["prompt"], max_new_tokens=8) == [FACT["prompt"] + said.after.text]
+    head = place.client.model()
+    assert (head.revision, head.checksum == before.checksum) == (before.revision + 2 + keep, keep)
