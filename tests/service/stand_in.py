@@ -255,7 +255,6 @@ class StandIn:
                         self.send(request, answer)
 
     def send(self, request: LaneRequest, answer: LaneAnswer) -> None:
-        """Tell whoever asked; with the last answer the request is done with."""
         with self.redis.pipeline(transaction=True) as pipeline:
             pipeline.xadd(request.answers, {"answer": answer.model_dump_json()}, maxlen=10_000)
             if answer.last and request.id in self._entries:
