@@ -1,6 +1,6 @@
 """Draw what runs of benchmarks.sequential printed: early and late facts, locality and perplexity, as one SVG.
 
-python -m benchmarks.curves RUN.json [RUN.json ...] --out docs/sequential.svg      (needs the extra `figures`)
+python -m benchmarks.curves RUN.json [RUN.json ...] --out docs/sequential.svg
 """
 
 import json

@@ -1,6 +1,6 @@
 """Draw what runs of benchmarks.counterfact printed: generality against locality, each with its 95 % interval.
 
-python -m benchmarks.tradeoff RUN.json [RUN.json ...] --out docs/tradeoff.svg      (needs the extra `figures`)
+python -m benchmarks.tradeoff RUN.json [RUN.json ...] --out docs/tradeoff.svg
 """
 
 import json
