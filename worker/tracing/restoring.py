@@ -26,6 +26,9 @@ from worker.tracing.runs import CleanRun, CorruptedRuns, answer_probabilities, o
 SEEN_TOKENS = 4
 """How many times as many keys and values a batch may hold as tokens that it runs: it keeps little else of them."""
 
+STRETCH = 8
+"""Layers that a batch goes through in one step."""
+
 
 @dataclass(frozen=True)
 class Restoration:
@@ -88,15 +91,17 @@ class Restoring:
         return [rows[begin : begin + size] for begin in range(0, len(rows), size)]
 
     def _run(self, rows: Sequence[Row], token: int) -> Steps[Tensor]:
-        """[B]: rows by their first layers, where they join; a step runs the layers up to where the next ones do."""
+        """[B]: rows by their first layers, where they join."""
         firsts = sorted({restoration.first for restoration, _ in rows})
         states = self._corrupted.entering[0][:0, token:]
         for first, upto in zip(firsts, [*firsts[1:], self._loaded.layers - 1], strict=True):
             begin, end = len(states), sum(restoration.first <= first for restoration, _ in rows)
             states = torch.cat([states, self._joining(rows[begin:end], token, first)])
-            if first < upto:
-                states = self._through(states, rows[:end], token, range(first + 1, upto + 1))
-            yield Step("restore", upto + 1, self._loaded.layers)
+            for layer in range(first + 1, upto + 1, STRETCH):
+                layers = range(layer, min(layer + STRETCH, upto + 1))
+                states = self._through(states, rows[:end], token, layers)
+                yield Step("restore", layers.stop, self._loaded.layers)
+        yield Step("restore", self._loaded.layers, self._loaded.layers)
         return answer_probabilities(self._loaded, self._asked, states, token)
 
     def _joining(self, rows: Sequence[Row], token: int, first: int) -> Tensor:

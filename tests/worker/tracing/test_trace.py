@@ -16,6 +16,7 @@ from tests.worker.tracing.plain import plain_trace
 from worker.models import memory
 from worker.models.loaded import LoadedModel
 from worker.models.products import KINDS, FastProducts
+from worker.tracing import restoring
 from worker.tracing import trace as tracing
 from worker.tracing.noise import draw, own_subjects, spread
 from worker.tracing.trace import Found, default_window, trace
@@ -78,6 +79,7 @@ def test_small_batches_give_the_same_numbers(family: str, monkeypatch: pytest.Mo
     expected = traced(loaded)
     monkeypatch.setitem(memory.MOST_TOKENS, "cpu", 17)
     monkeypatch.setattr(tracing, "token_budget", lambda *_: 20)
+    monkeypatch.setattr(restoring, "STRETCH", 1)
     found, steps = finish_noting(trace(loaded, request()))
     assert relative(found.low, expected.low) < 1e-5
     for kind in Kind:
