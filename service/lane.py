@@ -135,7 +135,11 @@ class Lane:
             id=secrets.token_hex(8), body=body, deadline=time.time() + seconds, answers=self._answers.stream
         )
         with self._answers.to(request.id) as mailbox:
-            stream, entry = await self._send(request)
+            try:
+                stream, entry = await self._send(request)
+            except asyncio.CancelledError:
+                self._in_the_end(self._redis.publish(self._keys.gone, request.id))  # it may be there all the same
+                raise
             exchange = Exchange(request, seconds, mailbox, self._still_there, self._stopping)
             watcher = asyncio.create_task(_watch(client_gone, mailbox))
             try:
@@ -167,19 +171,24 @@ class Lane:
         """
         if exchange.ended:
             return
-        task = asyncio.create_task(self._forget(exchange, stream, entry))
-        self._releases.add(task)
-        task.add_done_callback(self._releases.discard)
-        await asyncio.shield(task)
-
-    async def _forget(self, exchange: Exchange, stream: str, entry: str) -> None:
         pipeline = self._redis.pipeline(transaction=False)
         pipeline.xdel(stream, entry)
         pipeline.publish(self._keys.gone, exchange.id)
-        try:
-            await pipeline.execute()
-        except RedisError as error:
-            _log.warning("could not take back request %s: %s", exchange.id, error)
+        await asyncio.shield(self._in_the_end(pipeline.execute()))
+
+    def _in_the_end(self, telling: Awaitable[Any]) -> asyncio.Task[None]:
+        """Tell Redis that nobody waits for a request, whoever is cancelled meanwhile."""
+
+        async def tell() -> None:
+            try:
+                await telling
+            except RedisError as error:
+                _log.warning("could not take back a request: %s", error)
+
+        task = asyncio.create_task(tell())
+        self._releases.add(task)
+        task.add_done_callback(self._releases.discard)
+        return task
 
     async def _still_there(self) -> None:
         """All requests that wait look together, and once a worker was seen, not at once again."""

@@ -180,6 +180,28 @@ def test_a_caller_that_is_cancelled_frees_its_rows(
     assert lane_length(redis, worker.keys) == 0
 
 
+def test_a_caller_that_is_cancelled_before_it_hears_that_its_request_is_there(
+    valkey_url: str, worker: StandIn, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker.answer = stopping_after(worker, 0, release)
+    send = Lane._send
+
+    async def unheard(self: Lane, request: LaneRequest) -> tuple[str, str]:
+        await send(self, request)
+        await never()
+        raise AssertionError
+
+    monkeypatch.setattr(Lane, "_send", unheard)
+
+    async def ask(lane: Lane) -> None:
+        asking = asyncio.create_task(lane.decode(body("one"), None, never))
+        await until(lambda: len(worker.asked) == 1)
+        asking.cancel()
+        await until(lambda: worker.gone == [worker.asked[0].id])
+
+    run(valkey_url, worker.keys, ask)
+
+
 def test_who_leaves_a_stream_early_frees_its_rows(
     valkey_url: str, worker: StandIn, redis: Redis, release: threading.Event
 ) -> None:
