@@ -59,6 +59,7 @@ def main() -> None:
         "largest_difference_to_single": one,
         "largest_difference_to_published": batch,
         "threads": torch.get_num_threads(),
+        "fast_products": loaded.products is not None,
     }
     report(result, as_json=arguments.json)
 
