@@ -47,6 +47,7 @@ for command in (
     maintenance.gc,
     maintenance.export_ledger,
     maintenance.import_ledger,
+    maintenance.import_adapter,
 ):
     app.command()(command)
 

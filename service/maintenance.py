@@ -78,6 +78,18 @@ def import_ledger(
     _run(model, data_dir, "import", str(file))
 
 
+def import_adapter(
+    file: Annotated[Path, typer.Argument(help="What export --adapter made: a .tar, or a folder.")],
+    model: ModelOption = MODEL,
+    dtype: DtypeOption = Dtype.AUTO,
+    device: DeviceOption = "auto",
+    data_dir: DataOption = DATA,
+) -> None:
+    """Take over another installation's adapter as one edit on top of the head; the base model must be the same."""
+    set_worker(model, dtype, device, data_dir)
+    _run(model, data_dir, "import-adapter", str(file))
+
+
 def _run(model: str, data_dir: Path, *arguments: str) -> NoReturn:
     if os.environ.get("REDIS_URL"):
         os.execv(sys.executable, [*TOOLS, *arguments])  # noqa: S606 - becomes the tool; there is no shell

@@ -23,7 +23,7 @@ LEFT_OUT = ("hub",)
 
 SHARED = {
     *("active", "benchmarks", "checks", "contracts", "datasets", "documents", "edits", "errors", "evaluations"),
-    *("items", "jobs", "keys", "ledger", "listing", "queue", "traces", "wording"),
+    *("items", "jobs", "keys", "ledger", "listing", "queue", "traces", "unpacking", "wording"),
 }
 """What the worker takes from the service."""
 

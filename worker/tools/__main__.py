@@ -10,9 +10,12 @@ from pydantic import ValidationError
 from redis.exceptions import RedisError
 from rich.console import Console
 
+from service.contracts.revisions import Revision
+from service.edits import Edits
 from service.errors import ProblemError
 from worker.errors import WorkerError
 from worker.settings import Settings
+from worker.tools.adapters import import_adapter
 from worker.tools.archive import Manifest
 from worker.tools.fsck import Check
 from worker.tools.gc import collect
@@ -50,7 +53,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     for option in ("--restore", "--no-fold", "--roll-back", "--json"):
         fsck.add_argument(option, action="store_true")
     tools.add_parser("gc").add_argument("--dry-run", action="store_true")
-    for tool in ("export", "import"):
+    for tool in ("export", "import", "import-adapter"):
         tools.add_parser(tool).add_argument("file", type=Path)
     return parser.parse_args(arguments)
 
@@ -64,6 +67,8 @@ def _run(asked: argparse.Namespace, console: Console) -> int:
             said = _collected(site, dry_run=asked.dry_run)
         case "export":
             said = _transferred("Exported", asked.file, export_ledger(site, asked.file))
+        case "import-adapter":
+            said = _adopted(asked.file, import_adapter(site, asked.file), site)
         case _:
             said = _transferred("Imported", asked.file, import_ledger(site, asked.file))
     for line in said:
@@ -97,6 +102,15 @@ def _collected(site: Site, *, dry_run: bool) -> Iterator[str]:
 def _transferred(done: str, path: Path, manifest: Manifest) -> Iterator[str]:
     yield f"{done} {manifest.model}: {manifest.revisions} revisions, {manifest.edits} edits. {path}"
     yield f"head checksum {manifest.head}"
+
+
+def _adopted(path: Path, revision: Revision, site: Site) -> Iterator[str]:
+    outcome = Edits(site.redis, site.keys).get(str(revision.edit)).outcome
+    yield f"{path} is r{revision.revision} of {site.keys.model}, as edit {revision.edit}."
+    if outcome is not None:
+        before, after = outcome.summary.before.EA, outcome.summary.after.EA
+        yield f"{len(outcome.facts)} facts; share that the model says, before and after: {before:.3g}, {after:.3g}"
+    yield f"head checksum {revision.checksum}"
 
 
 if __name__ == "__main__":
