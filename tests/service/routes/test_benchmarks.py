@@ -98,7 +98,7 @@ def test_it_is_watched_with_the_time_left_and_without_its_records(http: httpx.Cl
                 benchmarks.take_up(posted["id"])
             elif progress is None and name == "running":
                 benchmarks.report(posted["id"], Progress(phase="rome: value", step=1, steps=3, seconds_left=12.5))
-            elif name == "running":
+            elif name == "running" and len(seen) == 3:  # what comes of it step by step may be seen, or not
                 carry_out(worker, posted["id"])
     assert seen[:3] == [("queued", None), ("running", None), ("running", (1, 12.5))]
     assert seen[-1] == ("completed", None)

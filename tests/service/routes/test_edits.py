@@ -199,7 +199,8 @@ def test_a_client_that_leaves_its_events_leaves_nothing_behind(http: httpx.Clien
         return int(dict(client.pubsub_numsub(keys.edit_channel(edit.id)))[keys.edit_channel(edit.id)])
 
     with http.stream("GET", f"/edits/{edit.id}/events") as response:
-        next(events(response))
+        watched = events(response)  # kept: once it is gone, so is the connection
+        next(watched)
         assert subscribers() == 1
     until = time.monotonic() + 10
     while subscribers() and time.monotonic() < until:
