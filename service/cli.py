@@ -12,12 +12,23 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
-from service import benching, calls, display, exporting, maintenance, scoring, speaking, suggesting, timeline, tracing
-from service import demo as demonstration
 from service.claims import UpError
+from service.commands import (
+    benching,
+    calls,
+    display,
+    evaluating,
+    exporting,
+    generating,
+    history,
+    maintenance,
+    suggesting,
+    tracing,
+)
+from service.commands import demo as demonstration
+from service.commands.options import DATA, MODEL, DataOption, DeviceOption, Dtype, DtypeOption, ModelOption, set_worker
 from service.errors import ProblemError
 from service.facts import FactsError
-from service.options import DATA, MODEL, DataOption, DeviceOption, Dtype, DtypeOption, ModelOption, set_worker
 from service.settings import Settings
 from service.supervisor import Stack, Supervisor
 from service.unpacking import UnpackingError
@@ -31,16 +42,16 @@ app = typer.Typer(
 )
 for command in (
     calls.edit,
-    speaking.generate,
-    scoring.evaluate,
+    generating.generate,
+    evaluating.evaluate,
     tracing.trace,
     benching.bench,
     suggesting.suggest_hparams,
-    timeline.log,
-    timeline.show,
-    timeline.revert,
-    timeline.reapply,
-    timeline.rollback,
+    history.log,
+    history.show,
+    history.revert,
+    history.reapply,
+    history.rollback,
     exporting.export,
     calls.status,
     maintenance.fsck,

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.commands.display import duration
 from service.contracts.benchmarks import Benchmark, BenchmarkResult
-from service.display import duration
 from service.reporting import plots
 from service.reporting.easyedit import easyedit
 from service.reporting.figures import (

@@ -8,8 +8,8 @@ from typing import Protocol
 from rich.table import Table
 from rich.text import Text
 
+from service.commands.display import one_line, probability, two_sides
 from service.contracts.generate import Comparison, GenerateAnswer, GeneratedPiece, GenerateRequest, Probabilities, Side
-from service.display import one_line, probability, two_sides
 
 STYLES = {Side.BEFORE: "red", Side.AFTER: "green"}
 """Of what a side says from where the sides part on."""

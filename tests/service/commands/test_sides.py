@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.commands.sides import Transcript, comparison_table, piece_line
 from service.contracts.generate import (
     Comparison,
     FinishReason,
@@ -11,9 +12,8 @@ from service.contracts.generate import (
     Probabilities,
     Side,
 )
-from service.sides import Transcript, comparison_table, piece_line
+from tests.service.commands.test_display import text_of
 from tests.service.speech import continuation
-from tests.service.test_display import text_of
 
 Tokens = tuple[str, ...]
 

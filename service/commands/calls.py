@@ -8,8 +8,8 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
-from service import display
 from service.client import Client
+from service.commands import display
 from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
 from service.contracts.jobs import Job, has_ended
 from service.documents import Document

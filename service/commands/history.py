@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.calls import URL, JsonOption, UrlOption, print_json, show_edit
 from service.client import Client
+from service.commands.calls import URL, JsonOption, UrlOption, print_json, show_edit
 from service.contracts.revisions import Revision, RollbackRequest
 from service.contracts.scores import Drift
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.live import Live
 
-from service import sides
-from service.calls import URL, JsonOption, UrlOption, print_json
 from service.client import Client
+from service.commands import sides
+from service.commands.calls import URL, JsonOption, UrlOption, print_json
 from service.contracts.generate import GenerateAnswer, GeneratedPiece, GenerateRequest, Priority
 
 Events = Iterator[GeneratedPiece | GenerateAnswer]

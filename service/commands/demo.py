@@ -10,10 +10,10 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 
-from service import display
 from service.children import Child
 from service.claims import claim_port
 from service.client import Client
+from service.commands import display
 from service.contracts.edits import Edit, EditRequest, EditStatus, Fact, Outcome
 from service.contracts.generate import GenerateRequest
 from service.errors import ProblemError

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from rich.console import Console
 
-from service import demo
 from service.client import Client
+from service.commands import demo
 from service.contracts.edits import EditStatus, Outcome
 from service.contracts.scores import TargetScore
 from service.errors import ProblemError

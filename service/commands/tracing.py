@@ -6,11 +6,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from service.calls import URL, JsonOption, UrlOption, exit_unless, follow, print_json
 from service.client import Client
+from service.commands.calls import URL, JsonOption, UrlOption, exit_unless, follow, print_json
+from service.commands.effects import trace_view
 from service.contracts.jobs import JobStatus
 from service.contracts.traces import Kind, Trace, Traced, TraceRequest
-from service.effects import trace_view
 
 FORMS = (".png", ".svg")
 

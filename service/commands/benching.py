@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.calls import URL, JsonOption, UrlOption, exit_unless, follow, named, print_json
 from service.client import Client
+from service.commands.calls import URL, JsonOption, UrlOption, exit_unless, follow, named, print_json
 from service.contracts.benchmarks import MOST_RECORDS, Benchmark, BenchmarkRequest, Mode
 from service.contracts.jobs import JobStatus
 from service.contracts.records import Record

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console, RenderableType
 
-from service import display
+from service.commands import display
 from service.contracts.edits import Edit, EditStatus, Fact
 from service.contracts.jobs import Progress
 from service.contracts.model import ModelStatus

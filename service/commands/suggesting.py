@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from service.calls import URL, JsonOption, UrlOption, exit_unless, follow
 from service.client import Client
+from service.commands.calls import URL, JsonOption, UrlOption, exit_unless, follow
 from service.contracts.edits import Fact
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.jobs import JobStatus

@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from service import display
-from service.calls import URL, JsonOption, UrlOption, exit_unless, follow, print_json
 from service.client import Client
+from service.commands import display
+from service.commands.calls import URL, JsonOption, UrlOption, exit_unless, follow, print_json
 from service.contracts.evaluations import Evaluation, EvaluationRequest
 from service.contracts.jobs import JobStatus
 from service.facts import decode, parse

@@ -15,9 +15,9 @@ from rich.console import Console
 
 from service.children import POLL_SECONDS, Child
 from service.claims import DataDirectory, UpError
+from service.commands.options import DATA, MODEL, DataOption, DeviceOption, Dtype, DtypeOption, ModelOption, set_worker
 from service.embedded import EmbeddedRedis
 from service.keys import Keys, model_name
-from service.options import DATA, MODEL, DataOption, DeviceOption, Dtype, DtypeOption, ModelOption, set_worker
 
 TOOLS = (sys.executable, "-m", "worker.tools")
 

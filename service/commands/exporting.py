@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from service.calls import URL, UrlOption
 from service.client import Client
+from service.commands.calls import URL, UrlOption
 from service.contracts.exports import MOST_RANK, ExportKind
 
 

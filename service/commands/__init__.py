@@ -1,0 +1,1 @@
+"""The commands of `palimpsest`: clients of the HTTP API, and what starts or mends its parts."""
