@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from service.contracts.model import WorkerState
 from service.keys import Keys, model_name
-from worker.errors import DeviceError, WorkerError
+from worker.errors import WorkerError
 from worker.heartbeat import Board, Heartbeat
 from worker.settings import Settings
 
@@ -36,6 +36,8 @@ def main() -> int:
     except ValidationError as error:
         log.error("%s", "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()))  # noqa: TRY400
         return 2
+    except SystemExit:  # told to stop
+        return 0
     except (WorkerError, RedisError) as error:
         log.error("%s", error)  # noqa: TRY400 - the sentence is for a person; a traceback would hide it
         return getattr(error, "exit_code", 1)
@@ -74,19 +76,24 @@ def _load_and_serve(settings: Settings, redis: Redis, raw_redis: Redis, board: B
     from transformers.utils import logging as transformers_logging  # noqa: PLC0415
 
     from worker.engine.device import device_error  # noqa: PLC0415
+    from worker.engine.model_thread import ModelThread  # noqa: PLC0415
     from worker.models.loading import load  # noqa: PLC0415
     from worker.serving import Serving  # noqa: PLC0415
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    thread = ModelThread()
+    thread.start()
     try:
-        loaded = load(settings.model, settings.dtype, settings.device, settings.data_dir)
+        loaded = thread.call(lambda: load(settings.model, settings.dtype, settings.device, settings.data_dir))
         log.info("%s loaded on %s in %.1f s", loaded.name, loaded.device, time.monotonic() - begin)
-        Serving(settings, loaded, redis, raw_redis, board).run()
+        Serving(settings, loaded, thread, redis, raw_redis, board).run()
     except RuntimeError as error:
         if (fatal := device_error(error)) is not None:
             raise fatal from error
         raise
+    finally:
+        thread.end()
 
 
 def _wait_for(redis: Redis) -> None:
@@ -104,6 +111,6 @@ def _wait_for(redis: Redis) -> None:
 
 if __name__ == "__main__":
     code = main()
-    if code == DeviceError.exit_code:
-        os._exit(code)  # at once: to tidy up, the interpreter would call the device once more, and be aborted
-    sys.exit(code)
+    logging.shutdown()
+    # at once: the interpreter would tidy up under a model thread that is still loading, and call a lost device again
+    os._exit(code)

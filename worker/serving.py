@@ -60,14 +60,23 @@ READING_SHARE = 0.25
 
 
 class Serving:
-    """One worker's life with one loaded model."""
+    """One worker's life with one loaded model, on the thread that has loaded it."""
 
-    def __init__(self, settings: Settings, loaded: LoadedModel, redis: Redis, raw_redis: Redis, board: Board) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        loaded: LoadedModel,
+        thread: ModelThread,
+        redis: Redis,
+        raw_redis: Redis,
+        board: Board,
+    ) -> None:
         self._settings = settings
         self._redis = redis
         self._raw_redis = raw_redis
         self._keys = Keys(loaded.name)
-        self._resident = Resident(loaded)
+        self._thread = thread
+        self._resident = thread.call(lambda: Resident(loaded))
         self._board = board
         self._draining = threading.Event()
         self._stop_job = threading.Event()
@@ -86,7 +95,7 @@ class Serving:
             raise WorkerError("The job loop ended by itself; the log above says why.")
 
     def _serve(self, lease: Lease) -> None:
-        loaded, settings = self._resident.loaded, self._settings
+        loaded, settings, thread = self._resident.loaded, self._settings, self._thread
         ledger = Ledger(self._redis, self._keys)
         leads = self._find_beginning(lease, ledger)
         history = History(
@@ -98,14 +107,13 @@ class Serving:
             settings.cache_bytes,
             Mirror(blobs, self._redis, self._keys),
         )
-        history.boot()
+        thread.call(history.boot)
         methods = discover()
         defaults = {name: shipped(settings.hparams_dir, name, loaded.config) for name in methods}
         ceilings = Ceilings(perplexity_ratio=settings.max_perplexity_ratio, kl=settings.max_kl, norm=settings.max_norm)
         card = card_of(self._resident, methods, defaults, ceilings)
         count_tokens = token_counter(loaded.tokenizer.backend_tokenizer)
         readers = Readers(history, card, count_tokens, self._most_rows(), self._reading_bytes())
-        thread = ModelThread(lambda: _turn(readers, exporter, follower, gone, lane, moves), self._fatal)
         exporter = Exporter(history, blob_store.folder.under(FOLDER), thread.wake)
         gone, outbox = Gone(self._redis, self._keys, thread.wake), Outbox(self._redis)
         lane, moves = (
@@ -116,7 +124,7 @@ class Serving:
         statistics = StatisticsStore(
             loaded, self._resident.base_checksum, settings.data_dir / "statistics", settings.corpus, settings.stats_dir
         )
-        dtype = compute_dtype(loaded, settings.compute_dtype)
+        dtype = thread.call(lambda: compute_dtype(loaded, settings.compute_dtype))
         editor = Editor(history, methods, defaults.get, statistics, dtype, ceilings)
         edits = Edits(self._redis, self._keys)
         evaluator, evaluations = Evaluator(history, ledger, edits), Evaluations(self._redis, self._keys)
@@ -137,6 +145,7 @@ class Serving:
         if leads:  # before anybody is told that this worker is ready
             self._board.publish(card, tokenizer_text(loaded))
         lane.open()
+        thread.serve(lambda: _turn(readers, exporter, follower, gone, lane, moves), self._fatal)
         with _running(thread, (outbox, gone, lane, follower), moves):
             self._board.serving(lambda: self._resident.revision)
             log.info("ready: %s at r%d", loaded.name, self._resident.revision)
@@ -225,7 +234,7 @@ def _turn(readers: Readers, exporter: Exporter, follower: Follower, gone: Gone, 
 @contextmanager
 def _running(thread: ModelThread, beside: Sequence[Outbox | Gone | Lane | Follower], moves: Lane) -> Iterator[None]:
     """Readers are answered while this is entered, however it is left; moves are the leader's to start."""
-    for each in (*beside, thread):
+    for each in beside:
         each.start()
     try:
         yield

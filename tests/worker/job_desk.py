@@ -48,7 +48,7 @@ class Desk:
         }
         self.jobs = kinds[noun]
         self.draining, self.stop = threading.Event(), threading.Event()
-        self.thread = ModelThread(lambda: False, lambda _: None)
+        self.thread = ModelThread()
         self.thread.start()
         self.ran: list[str] = []
         self.fence: Callable[[], None] = lambda: None

@@ -20,6 +20,7 @@ from tests.worker.lane_desk import SECONDS, answers_in, until
 from worker.engine.blobs import BlobStore
 from worker.engine.folder import Folder
 from worker.engine.follower import Follower
+from worker.engine.model_thread import ModelThread
 from worker.engine.readers import MOST_ROWS
 from worker.export.exporter import Exporter
 from worker.gone import Gone
@@ -187,7 +188,11 @@ def test_what_readers_may_take_is_what_the_operator_says(
     monkeypatch.delenv("PALIMPSEST_READING_BYTES", raising=False)
     if given is not None:
         monkeypatch.setenv("PALIMPSEST_READING_BYTES", str(given))
-    serving = Serving(Settings(max_batch_rows=given or None), tiny_model("gpt2"), redis, redis, Board(redis, keys, 10))
+    thread = ModelThread()
+    thread.start()
+    settings, board = Settings(max_batch_rows=given or None), Board(redis, keys, 10)
+    serving = Serving(settings, tiny_model("gpt2"), thread, redis, redis, board)
+    thread.end()
     found = serving._reading_bytes()
     assert found == given if given is not None else found > 2**20
     assert serving._most_rows() == (given or MOST_ROWS["cpu"])

@@ -24,15 +24,15 @@ class StoppedError(Exception):
 class ModelThread(threading.Thread):
     """Runs tasks one after the other, each a generator that yields between small steps.
 
-    serve_readers: answers what is waiting, if anything, for one small step, and returns whether there is more to do;
-    called between steps and when `wake` is called. Where both have more to do, each has half of the time, and who has
-    just come is served before the next step. on_fatal: told of an error after which the process must end.
+    It loads the model, too: each thread that computes on a CPU has a team of OpenMP threads that stays, and as soon as
+    all teams together have more threads than there are cores, they sleep at every barrier instead of spinning, which
+    makes an edit take half as long again.
     """
 
-    def __init__(self, serve_readers: Callable[[], bool], on_fatal: Callable[[BaseException], None]) -> None:
+    def __init__(self) -> None:
         super().__init__(name="model", daemon=True)
-        self._serve_readers = serve_readers
-        self._on_fatal = on_fatal
+        self._serve_readers: Callable[[], bool] = lambda: False
+        self._on_fatal: Callable[[BaseException], None] = lambda _: None
         self._tasks: deque[tuple[Steps[Any], Callable[[Step], None], threading.Event, Future[Any]]] = deque()
         self._changed = threading.Condition()
         self._awake = False
@@ -40,6 +40,29 @@ class ModelThread(threading.Thread):
         self._ended: BaseException | None = None
         self._more = False
         self._readers_lead = 0.0
+
+    def serve(self, readers: Callable[[], bool], on_fatal: Callable[[BaseException], None]) -> None:
+        """Answer readers from now on.
+
+        readers: answers what is waiting, if anything, for one small step, and returns whether there is more to do;
+        called between steps and when `wake` is called. Where both have more to do, each has half of the time, and who
+        has just come is served before the next step. on_fatal: told of an error after which the process must end.
+        """
+        self._serve_readers, self._on_fatal = readers, on_fatal
+
+    def call(self, function: Callable[[], Result]) -> Result:
+        """What a function returns, or raises, that is called on this thread as a task of one step."""
+        future: Future[Result] = Future()
+
+        def steps() -> Steps[None]:
+            try:
+                future.set_result(function())
+            except BaseException as error:  # noqa: BLE001 - it is the caller's, and ends nothing here
+                future.set_exception(error)
+            yield from ()
+
+        self.submit(steps(), lambda _: None, threading.Event()).result()
+        return future.result()
 
     def submit(self, steps: Steps[Result], on_step: Callable[[Step], None], stop: threading.Event) -> "Future[Result]":
         """Run a task after those before it. When `stop` is set it is closed between two steps: StoppedError.

@@ -21,7 +21,8 @@ class Running:
         self.log: list[str] = []
         self.fatal: list[BaseException] = []
         self.serve: Callable[[], bool | None] = lambda: False
-        self.thread = ModelThread(self._serve, self.fatal.append)
+        self.thread = ModelThread()
+        self.thread.serve(self._serve, self.fatal.append)
 
     def _serve(self) -> bool:
         self.log.append("readers")
@@ -64,6 +65,24 @@ def _endless(closed: threading.Event, begun: threading.Event) -> Steps[str]:
 def test_readers_are_served_before_every_step(running: Running) -> None:
     assert running.submit(_task("a", 3)).result(SECONDS) == "a"
     assert running.log == ["readers", "a0", "readers", "a1", "readers", "a2", "readers"]
+
+
+def test_what_is_called_runs_on_the_thread_in_its_turn(running: Running) -> None:
+    tasks = [running.submit(_task("a", 2)), running.submit(_task("b", 1))]
+    assert running.thread.call(threading.current_thread) is running.thread
+    assert [task.done() for task in tasks] == [True, True]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), WorkerError("no model there"), DeviceError("lost")])
+def test_what_is_called_may_fail_without_an_end_of_the_thread(running: Running, error: Exception) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        running.thread.call(fail)
+    assert raised.value is error
+    assert running.thread.call(lambda: "and on") == "and on"
+    assert running.fatal == []
 
 
 def test_readers_are_served_when_woken_without_a_task(running: Running) -> None:

@@ -33,7 +33,8 @@ class Shared:
         self.log: list[str] = []
         self.serve: Callable[[], bool] = lambda: False
         self.fatal: list[BaseException] = []
-        self.thread = ModelThread(self._serve, self.fatal.append)
+        self.thread = ModelThread()
+        self.thread.serve(self._serve, self.fatal.append)
 
     def _serve(self) -> bool:
         self.log.append("readers")
