@@ -41,6 +41,7 @@ from service.routes import (
     openai_chat,
     openai_completions,
     openai_models,
+    playground,
     revisions,
     traces,
 )
@@ -87,6 +88,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.stopping = stopping
     for router in (*routers, health.router, metrics.router):
         app.include_router(router)
+    playground.add_page(app)
     return app
 
 
