@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worker.editing.context import EditContext, FactLike
 from worker.editing.delta import Dense, WeightDelta
-from worker.editing.hparams import Hparams, Layer
+from worker.editing.hparams import LAYERS, Hparams, Layer
 from worker.editing.progress import Step, Steps
 from worker.editing.rows import check_length
 from worker.errors import EditError
@@ -30,9 +30,9 @@ KEPT = 0.25
 class FineTuningHparams(Hparams):
     """Fine-tuning's hyperparameters, under the names of the published code; it edits one layer."""
 
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=1)]
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=1, description=LAYERS)]
     num_steps: Annotated[int, Field(ge=1, le=1000, description="epochs")]
-    lr: Annotated[float, Field(gt=0)]
+    lr: Annotated[float, Field(gt=0, description="Adam's learning rate")]
     weight_decay: Annotated[float, Field(ge=0, description="Adam's, of the whole weight")] = 0.0
     kl_factor: Annotated[float, Field(ge=0, le=0, description="the published code has no such term either")] = 0.0
     norm_constraint: Annotated[

@@ -11,6 +11,9 @@ Layer = Annotated[int, Field(ge=0)]
 TemplateSpec = tuple[Annotated[int, Field(ge=1, le=64)], Annotated[int, Field(ge=0, le=64)]]
 """(length in tokens, how many): as the papers' context_template_length_params."""
 
+LAYERS = "whose MLP output projections are changed; the first is 0"
+"""What `layers` means, in every method."""
+
 
 class Hparams(BaseModel):
     """What every method has in common; a misspelt name is an error."""
@@ -21,15 +24,27 @@ class Hparams(BaseModel):
 class ValueHparams(Hparams):
     """The value optimisation's (ROME, equation 4) and the context templates'."""
 
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1)]
-    fact_token: Literal["subject_last"] = "subject_last"  # noqa: S105 - a position, not a secret
-    v_num_grad_steps: Annotated[int, Field(ge=1, le=1000)]
-    v_lr: Annotated[float, Field(gt=0)]
-    v_loss_layer: Layer
-    v_weight_decay: Annotated[float, Field(ge=0)]
-    clamp_norm_factor: Annotated[float, Field(gt=0)]
-    kl_factor: Annotated[float, Field(ge=0)]
-    context_template_length_params: tuple[TemplateSpec, ...] = ((5, 10), (10, 10))
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, description=LAYERS)]
+    fact_token: Annotated[
+        Literal["subject_last"],
+        Field(description="the token whose key and value are edited: the subject's last"),
+    ] = "subject_last"  # noqa: S105 - a position, not a secret
+    v_num_grad_steps: Annotated[
+        int, Field(ge=1, le=1000, description="most steps of Adam that the value is sought for")
+    ]
+    v_lr: Annotated[float, Field(gt=0, description="Adam's learning rate for the value")]
+    v_loss_layer: Annotated[Layer, Field(description="whose output the target's loss is read from: the last layer")]
+    v_weight_decay: Annotated[float, Field(ge=0, description="penalty on the size of the value's change")]
+    clamp_norm_factor: Annotated[
+        float, Field(gt=0, description="most that the value may change, in norms of what it was")
+    ]
+    kl_factor: Annotated[
+        float, Field(ge=0, description="weight of KL on what is said of the subject otherwise, after '<subject> is a'")
+    ]
+    context_template_length_params: Annotated[
+        tuple[TemplateSpec, ...],
+        Field(description="texts sampled to stand before the prompt: (tokens of each, how many)"),
+    ] = ((5, 10), (10, 10))
     context_templates: Annotated[
         tuple[Annotated[str, Field(max_length=500)], ...] | None,
         Field(min_length=1, max_length=64, description="texts to put before the prompt instead of sampled ones"),

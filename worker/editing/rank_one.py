@@ -9,7 +9,7 @@ from torch import Tensor
 from worker.editing.batches import Optimised, optimise_all
 from worker.editing.context import EditContext, FactLike
 from worker.editing.delta import LowRank, WeightDelta
-from worker.editing.hparams import CovarianceHparams, Layer, ValueHparams
+from worker.editing.hparams import LAYERS, CovarianceHparams, Layer, ValueHparams
 from worker.editing.metrics import factored
 from worker.editing.progress import Steps
 from worker.editing.solver import Metric, direction, rank_one
@@ -18,7 +18,7 @@ from worker.editing.solver import Metric, direction, rank_one
 class RankOneHparams(ValueHparams, CovarianceHparams):
     """ROME's hyperparameters, under the names of the published code; it edits one layer."""
 
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=1)]
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=1, description=LAYERS)]
 
 
 Pick = Callable[[Tensor], Tensor]

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from worker.editing.context import EditContext, FactLike
 from worker.editing.delta import WeightDelta
-from worker.editing.hparams import Layer
+from worker.editing.hparams import LAYERS, Layer
 from worker.editing.keys import SubjectRows
 from worker.editing.method import Method
 from worker.editing.metrics import factored
@@ -18,7 +18,7 @@ from worker.editing.spread import SpreadHparams, Target, values, write
 class EmmetHparams(SpreadHparams):
     """EMMET's hyperparameters, under the names of the published code; it edits one layer."""
 
-    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=1)]
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1, max_length=1, description=LAYERS)]
     mom2_update_weight: Annotated[float, Field(gt=0, description="w, the weight of C")] = 1.0
     emmet_lambda: Annotated[float, Field(ge=0, description="eps, the ridge on K^T (w C)^-1 K of several facts")] = 0.1
 
