@@ -33,6 +33,7 @@ from service.routes import (
     benchmarks,
     edits,
     evaluations,
+    examples,
     exports,
     generate,
     health,
@@ -86,7 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.stopping = stopping
-    for router in (*routers, health.router, metrics.router):
+    for router in (*routers, examples.router, health.router, metrics.router):
         app.include_router(router)
     playground.add_page(app)
     return app
