@@ -13,6 +13,7 @@ class Health(Contract):
 
     status: Literal["ok"] = "ok"
     model: str
+    version: Annotated[str, Field(description="of the service")]
 
 
 class WorkerLag(WorkerStatus):

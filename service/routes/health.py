@@ -1,6 +1,6 @@
 """Health: does the process live, can it do its work."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
 from service.board import Notices
 from service.contracts.health import Health, Ready, WorkerLag
@@ -12,9 +12,9 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/health", summary="Does the process live?")
-async def health(services: WithServices) -> Health:
+async def health(request: Request, services: WithServices) -> Health:
     """200 as long as the process answers, whatever else is down."""
-    return Health(model=services.keys.model)
+    return Health(model=services.keys.model, version=request.app.version)
 
 
 @router.get("/ready", summary="Can it do its work?")

@@ -1,6 +1,7 @@
 """Health and readiness, with and without what they depend on."""
 
 from collections.abc import Callable
+from importlib.metadata import version
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ from tests.service.stand_in import StandIn
 def test_health_needs_nothing(http: httpx.Client) -> None:
     answer = http.get("/health")
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ok", "model": "test-model"}
+    assert answer.json() == {"status": "ok", "model": "test-model", "version": version("palimpsest")}
     assert "X-Model-Revision" not in answer.headers
 
 
