@@ -26,7 +26,7 @@ from benchmarks import generate_alone as alone
 from benchmarks import generate_served as service
 from benchmarks.bench import parser, report
 from benchmarks.shapes import SHAPES, random_model
-from service.client import Client
+from service.client import Palimpsest
 from service.contracts.edits import BatchRequest
 
 Found = TypeVar("Found")
@@ -136,7 +136,7 @@ def latency(run: Run) -> dict[str, Any]:
 def beside_an_edit(run: Run) -> dict[str, Any]:
     """Milliseconds to the first token, idle and while a MEMIT batch is written; and the flow of tokens meanwhile."""
     request, tokens = _batch(run.arguments.facts), run.arguments.tokens
-    with Client(run.url, timeout=300) as client:
+    with Palimpsest(run.url, timeout=300) as client:
         _write_a_little(client)
         idle = [service.first_token(client, PROMPTS[index % len(PROMPTS)]) for index in range(PROBES)]
         flow = service.flow(client, PROMPTS[1], tokens)
@@ -230,10 +230,10 @@ def _batch(count: int) -> BatchRequest:
     return BatchRequest.model_validate({"facts": facts, "method": "memit"})
 
 
-def _write_a_little(client: Client) -> None:
+def _write_a_little(client: Palimpsest) -> None:
     """Key statistics and context templates are there afterwards."""
     small = _batch(2).model_copy(update={"dry_run": True})
-    for _ in client.events(client.submit(small).id):
+    for _ in client.edits.events(client.edits.submit(small).id):
         pass
 
 

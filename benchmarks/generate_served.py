@@ -17,7 +17,7 @@ import httpx
 from benchmarks.generate_alone import Setup, Timed
 from service.children import Child
 from service.claims import claim_port
-from service.client import Client
+from service.client import Palimpsest
 from service.contracts.edits import BatchRequest, EditStatus
 from service.contracts.generate import GeneratedPiece, GenerateRequest, Side
 from service.contracts.jobs import has_ended
@@ -53,7 +53,7 @@ def served(setup: Setup) -> Iterator[str]:
 def throughput(url: str, prompts: Sequence[str], tokens: int, clients: int, rounds: int) -> Timed:
     """So many clients at once, each asking for `rounds` completions, one after the other; tokens as returned."""
     begin = threading.Barrier(clients + 1)
-    with Client(url) as one:
+    with Palimpsest(url) as one:
         model = one.model().card.name
 
     def ask(number: int) -> int:
@@ -80,7 +80,7 @@ def one_completion(http: httpx.Client, model: str, prompt: str, tokens: int) -> 
     return time.perf_counter() - begin
 
 
-def first_token(client: Client, prompt: str) -> float:
+def first_token(client: Palimpsest, prompt: str) -> float:
     """Seconds from a request for both sides of a prompt until the first piece of either; then it is left."""
     request = GenerateRequest(prompt=(prompt,), max_new_tokens=16)
     begin = time.perf_counter()
@@ -89,7 +89,7 @@ def first_token(client: Client, prompt: str) -> float:
     return time.perf_counter() - begin
 
 
-def flow(client: Client, prompt: str, tokens: int) -> Timed:
+def flow(client: Palimpsest, prompt: str, tokens: int) -> Timed:
     """The tokens of both sides of a long generation that follow the first of each, and the time that they took."""
     times, count, heard = list[float](), 0, set[Side]()
     for piece in client.stream(GenerateRequest(prompt=(prompt,), max_new_tokens=tokens)):
@@ -100,12 +100,12 @@ def flow(client: Client, prompt: str, tokens: int) -> Timed:
     return Timed(count, times[-1] - times[0])
 
 
-def beside(client: Client, request: BatchRequest, prompts: Sequence[str], tokens: int) -> dict[str, Any]:
+def beside(client: Palimpsest, request: BatchRequest, prompts: Sequence[str], tokens: int) -> dict[str, Any]:
     """First tokens and the flow of a long generation, in turns, for as long as an edit runs."""
-    edit, prompts_left = client.submit(request), cycle(prompts)
+    edit, prompts_left = client.edits.submit(request), cycle(prompts)
     firsts, flows = list[float](), list[Timed]()
     begin = time.perf_counter()
-    while not has_ended((edit := client.edit(edit.id)).status):
+    while not has_ended((edit := client.edits.get(edit.id)).status):
         if edit.status is EditStatus.QUEUED:
             begin = time.perf_counter()
             continue
@@ -137,11 +137,11 @@ def _completion(model: str, prompt: str, tokens: int) -> dict[str, Any]:
 
 def _wait_until_ready(url: str, server: Child, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    with Client(url) as client:
+    with Palimpsest(url, retries=0) as client:
         while time.monotonic() < deadline and not server.ended:
             try:
                 client.ready()
-            except (ProblemError, httpx.TransportError):
+            except ProblemError:
                 time.sleep(0.1)
             else:
                 return

@@ -7,7 +7,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
-import httpx
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -127,9 +126,9 @@ def api(
     """Start the API alone, beside a Redis (REDIS_URL) and a worker that run elsewhere."""
     settings = Settings(model=model, data_dir=data_dir, host=host, port=port)
     _require_redis(settings)
-    from service.server import make_server  # noqa: PLC0415 - the client commands start without the web framework
+    from service.server import run  # noqa: PLC0415 - the client commands start without the web framework
 
-    make_server(settings).run()
+    run(settings)
 
 
 @app.command()
@@ -194,22 +193,11 @@ def main() -> None:
         _fail(*map(str, error.errors))
     except ValidationError as error:
         _fail(*(f"{wrong.field}: {wrong.detail}" for wrong in field_errors(error.errors())))
-    except httpx.ConnectError as error:
-        _fail(f"There is no server at {_server(error)}; start one with: palimpsest up")
-    except httpx.TimeoutException as error:
-        _fail(f"The server at {_server(error)} did not answer in time.")
-    except (httpx.TransportError, httpx.InvalidURL) as error:
-        _fail(f"The server cannot be reached: {error}")
 
 
 def _require_redis(settings: Settings) -> None:
     if settings.redis_url is None:
         _fail("REDIS_URL is not set. Point it at your Redis, or let `palimpsest up` start everything.")
-
-
-def _server(error: httpx.TransportError) -> str:
-    url = error.request.url
-    return f"{url.scheme}://{url.netloc.decode()}"
 
 
 def _fail(*lines: str) -> NoReturn:

@@ -1,28 +1,17 @@
 """A client of the HTTP API: synchronous, typed by the contracts, with every problem raised as ProblemError."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from types import TracebackType
+from typing import Any, Self
 from urllib.parse import quote
 
 import httpx
 
-from service.connection import (
-    CONNECT_SECONDS,
-    STREAM,
-    Connection,
-    events_of,
-    given,
-    json_of,
-    not_palimpsest,
-    once,
-    path_of,
-    raise_for_problem,
-    valid,
-)
+from service.connection import CONNECT_SECONDS, STREAM, Connection, given, not_palimpsest, valid
 from service.contracts.benchmarks import Benchmark, BenchmarkPage, BenchmarkRequest
-from service.contracts.edits import AnyEditRequest, Edit, EditPage
+from service.contracts.edits import AnyEditRequest, BatchRequest, Edit, EditPage, EditRequest
 from service.contracts.evaluations import Evaluation, EvaluationPage, EvaluationRequest
 from service.contracts.exports import ExportKind
 from service.contracts.generate import GenerateAnswer, GeneratedPiece, GenerateRequest
@@ -30,8 +19,11 @@ from service.contracts.health import Ready
 from service.contracts.model import MethodList, ModelStatus
 from service.contracts.problem import Problem
 from service.contracts.revisions import Reverted, Revision, RevisionPage, RollbackRequest
-from service.contracts.traces import Kind, Trace, TracePage, TraceRequest
+from service.contracts.traces import Trace, TracePage, TraceRequest
 from service.errors import ProblemError
+from service.events import parse_events
+from service.failures import UnreachableError, refusal
+from service.jobcalls import LARGEST_PAGE, BenchmarkCalls, JobCalls, TraceCalls, id_of
 from service.unpacking import receive, require_new
 
 GENERATION_SECONDS, SPARE_SECONDS = 600.0, 30.0
@@ -39,6 +31,9 @@ GENERATION_SECONDS, SPARE_SECONDS = 600.0, 30.0
 
 EXPORT_SECONDS = 360.0
 """How long the next piece of an export is waited for: longer than the server waits for it."""
+
+Prompts = GenerateRequest | str | Sequence[str] | None
+"""What is to be continued: a prompt, some, or a whole request."""
 
 
 @dataclass(frozen=True)
@@ -60,119 +55,121 @@ class Received:
             raise not_palimpsest(answer) from None
 
 
-class Client(Connection):
-    """One server, by its base URL. Connection errors stay httpx.TransportError."""
+class RevisionCalls:
+    """The revisions of a server."""
 
-    def submit(self, request: AnyEditRequest, idempotency_key: str | None = None) -> Edit:
-        """POST /edits: queue an edit of one fact or of a batch; of a batch the answer has the first facts only."""
-        return self._ask(Edit, "POST", "/edits", body=request, headers=once(idempotency_key))
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
 
-    def edit(self, edit_id: str) -> Edit:
-        """GET /edits/{id}: with all its facts."""
-        return self._ask(Edit, "GET", path_of("edit", edit_id))
+    def get(self, revision: int | str) -> Revision:
+        """GET /revisions/{r}, written 3 or r3: with all its edits in force. Raises NotFoundError."""
+        return self._connection.ask(Revision, "GET", f"/revisions/{quote(str(revision), safe='')}")
 
-    def edits(self, limit: int | None = None, before: int | None = None) -> EditPage:
-        """GET /edits: newest first."""
-        return self._ask(EditPage, "GET", "/edits", params=given(limit=limit, before=before))
+    def page(self, limit: int | None = None, before: int | None = None) -> RevisionPage:
+        """GET /revisions: up to `limit` (by default 20, at most 100), newest first; its `next` is the next `before`."""
+        return self._connection.ask(RevisionPage, "GET", "/revisions", params=given(limit=limit, before=before))
 
-    def cancel(self, edit_id: str) -> Edit:
-        """DELETE /edits/{id}."""
-        return self._ask(Edit, "DELETE", path_of("edit", edit_id))
+    def all(self) -> Iterator[Revision]:
+        """Every revision, newest first, page by page as they are asked for."""
+        page = self.page(LARGEST_PAGE)
+        yield from page.revisions
+        while page.next is not None:
+            page = self.page(LARGEST_PAGE, page.next)
+            yield from page.revisions
 
-    def events(self, edit_id: str) -> Iterator[Edit]:
-        """GET /edits/{id}/events: the edit at every change until it ends; a broken stream is opened again.
 
-        Of a batch it has the first facts only.
+class Palimpsest:
+    """One server.
+
+        with Palimpsest("http://127.0.0.1:8000") as p:
+            edit = p.edit(prompt="The capital of France is", subject="France", target_new="Rome")
+            print(p.generate("The capital of France is", before="base", after=edit.revision).results[0].after.text)
+
+    server: its URL; by default that in PALIMPSEST_SERVER, or else where `palimpsest up` listens. ValueError: no URL.
+    api_key: sent as a bearer token; by default that in PALIMPSEST_API_KEY. timeout: seconds that an answer may take; of
+    generations and exports more. retries: how often a request is sent again where that is safe (see `Connection`).
+
+    Every call raises ProblemError where the server refuses it, with its `problem`; NotFoundError (404), ConflictError
+    (409), UnavailableError (503, 429: busy or not ready) and UnreachableError (nobody answers) are kinds of it, all
+    in service/failures.py.
+    """
+
+    def __init__(
+        self, server: str | None = None, api_key: str | None = None, *, timeout: float = 90.0, retries: int = 3
+    ) -> None:
+        self._connection = Connection(server, api_key, timeout, retries)
+        self.server = self._connection.server
+        connection = self._connection
+        self.edits = JobCalls[EditRequest | BatchRequest, Edit, EditPage](connection, AnyEditRequest, Edit, EditPage)
+        self.evaluations = JobCalls[EvaluationRequest, Evaluation, EvaluationPage](
+            connection, EvaluationRequest, Evaluation, EvaluationPage
+        )
+        self.traces = TraceCalls(connection, TraceRequest, Trace, TracePage)
+        self.benchmarks = BenchmarkCalls(connection, BenchmarkRequest, Benchmark, BenchmarkPage)
+        self.revisions = RevisionCalls(connection)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.http.close()
+
+    def edit(self, request: EditRequest | BatchRequest | None = None, /, **fields: Any) -> Edit:
+        """Rewrite one fact (prompt, subject, target_new, ...) or many (facts), and wait until that is done.
+
+        The fields are those of EditRequest and BatchRequest in service/contracts/edits.py, unless `request` has them.
+        Returns the edit with its `revision` and `outcome`. Raises JobFailedError if it fails or is rejected, and what
+        `edits.submit` does. To go on without waiting: `edits.submit`; to watch: `edits.events`.
         """
-        return self._follow(Edit, path_of("edit", edit_id))
+        return self.edits.run(request, **fields)
 
-    def evaluate(self, request: EvaluationRequest, idempotency_key: str | None = None) -> Evaluation:
-        """POST /evaluations: queue the scoring of facts at a revision; the answer has the first facts only."""
-        return self._ask(Evaluation, "POST", "/evaluations", body=request, headers=once(idempotency_key))
+    def evaluate(self, request: EvaluationRequest | None = None, /, **fields: Any) -> Evaluation:
+        """Score facts (`facts`; by default those of the edits in force) at a `revision`, and wait for the `result`.
 
-    def evaluation(self, evaluation_id: str) -> Evaluation:
-        """GET /evaluations/{id}: with all its facts."""
-        return self._ask(Evaluation, "GET", path_of("evaluation", evaluation_id))
+        As `edit`, with the fields of EvaluationRequest in service/contracts/evaluations.py.
+        """
+        return self.evaluations.run(request, **fields)
 
-    def evaluations(self, limit: int | None = None, before: int | None = None) -> EvaluationPage:
-        """GET /evaluations: newest first."""
-        return self._ask(EvaluationPage, "GET", "/evaluations", params=given(limit=limit, before=before))
+    def trace(self, request: TraceRequest | None = None, /, **fields: Any) -> Trace:
+        """Trace where the answer to a `prompt` about a `subject` comes from, and wait for the `result`.
 
-    def cancel_evaluation(self, evaluation_id: str) -> Evaluation:
-        """DELETE /evaluations/{id}."""
-        return self._ask(Evaluation, "DELETE", path_of("evaluation", evaluation_id))
+        As `edit`, with the fields of TraceRequest in service/contracts/traces.py; drawn by `traces.picture`.
+        """
+        return self.traces.run(request, **fields)
 
-    def evaluation_events(self, evaluation_id: str) -> Iterator[Evaluation]:
-        """GET /evaluations/{id}/events: as `events`, of an evaluation."""
-        return self._follow(Evaluation, path_of("evaluation", evaluation_id))
+    def bench(self, request: BenchmarkRequest | None = None, /, **fields: Any) -> Benchmark:
+        """Compare `methods` on a `dataset`, which leaves the head as it is, and wait for the `result`.
 
-    def trace(self, request: TraceRequest, idempotency_key: str | None = None) -> Trace:
-        """POST /traces: queue causal tracing of an answer."""
-        return self._ask(Trace, "POST", "/traces", body=request, headers=once(idempotency_key))
+        As `edit`, with the fields of BenchmarkRequest in service/contracts/benchmarks.py; told by `benchmarks.report`.
+        """
+        return self.benchmarks.run(request, **fields)
 
-    def find_trace(self, trace_id: str) -> Trace:
-        """GET /traces/{id}: with its effects."""
-        return self._ask(Trace, "GET", path_of("trace", trace_id))
+    def generate(self, prompt: Prompts = None, **fields: Any) -> GenerateAnswer:
+        """POST /generate: each prompt continued before and after, side by side, in `results`.
 
-    def traces(self, limit: int | None = None, before: int | None = None) -> TracePage:
-        """GET /traces: newest first, without their effects."""
-        return self._ask(TracePage, "GET", "/traces", params=given(limit=limit, before=before))
+        prompt: one, or several, or a whole request; further fields are those of GenerateRequest in
+        service/contracts/generate.py: before, after, max_new_tokens, ..., or messages instead of a prompt. It is waited
+        for as long as the server may take.
+        """
+        request = _request(prompt, fields).model_copy(update={"stream": False})
+        timeout = self._patience(request)
+        return self._connection.ask(GenerateAnswer, "POST", "/generate", body=request, timeout=timeout, repeatable=True)
 
-    def cancel_trace(self, trace_id: str) -> Trace:
-        """DELETE /traces/{id}."""
-        return self._ask(Trace, "DELETE", path_of("trace", trace_id))
-
-    def trace_events(self, trace_id: str) -> Iterator[Trace]:
-        """GET /traces/{id}/events: as `events`, of a trace."""
-        return self._follow(Trace, path_of("trace", trace_id))
-
-    def trace_picture(self, trace_id: str, form: str = "png", kind: Kind | None = None, width: int = 1200) -> bytes:
-        """GET /traces/{id}.png or .svg: the heat map of one kind, or of all that were traced."""
-        params = {"width": width} if kind is None else {"kind": kind.value, "width": width}
-        answer = self._http.get(f"{path_of('trace', trace_id)}.{form}", params=params)
-        raise_for_problem(answer)
-        return answer.content
-
-    def bench(self, request: BenchmarkRequest, idempotency_key: str | None = None) -> Benchmark:
-        """POST /benchmarks: queue a benchmark; the answer has none of its records."""
-        return self._ask(Benchmark, "POST", "/benchmarks", body=request, headers=once(idempotency_key))
-
-    def benchmark(self, benchmark_id: str) -> Benchmark:
-        """GET /benchmarks/{id}: with all its records."""
-        return self._ask(Benchmark, "GET", path_of("benchmark", benchmark_id))
-
-    def benchmarks(self, limit: int | None = None, before: int | None = None) -> BenchmarkPage:
-        """GET /benchmarks: newest first, without their records."""
-        return self._ask(BenchmarkPage, "GET", "/benchmarks", params=given(limit=limit, before=before))
-
-    def cancel_benchmark(self, benchmark_id: str) -> Benchmark:
-        """DELETE /benchmarks/{id}."""
-        return self._ask(Benchmark, "DELETE", path_of("benchmark", benchmark_id))
-
-    def benchmark_events(self, benchmark_id: str) -> Iterator[Benchmark]:
-        """GET /benchmarks/{id}/events: as `events`, of a benchmark."""
-        return self._follow(Benchmark, path_of("benchmark", benchmark_id))
-
-    def report(self, benchmark_id: str, form: str = "json") -> bytes:
-        """GET /benchmarks/{id}/report as json, md, html or easyedit: what is to be written to a file."""
-        answer = self._http.get(f"{path_of('benchmark', benchmark_id)}/report", params={"format": form})
-        raise_for_problem(answer)
-        return answer.content
-
-    def generate(self, request: GenerateRequest) -> GenerateAnswer:
-        """POST /generate: before and after, side by side. It is waited for as long as the server may take."""
-        whole = request.model_copy(update={"stream": False})
-        return self._ask(GenerateAnswer, "POST", "/generate", body=whole, timeout=self._patience(request))
-
-    def stream(self, request: GenerateRequest) -> Generator[GeneratedPiece | GenerateAnswer, None, None]:
-        """POST /generate with stream=true: what each side says as it comes, and last the whole answer.
+    def stream(self, prompt: Prompts = None, **fields: Any) -> Generator[GeneratedPiece | GenerateAnswer, None, None]:
+        """As `generate`, with stream=true: what each side says as it comes, and last the whole answer.
 
         Whoever closes the iterator, or lets it go, closes the connection, and the server frees the rows.
         """
-        body = json_of(request.model_copy(update={"stream": True}))
-        timeout = self._patience(request)
-        with self._http.stream("POST", "/generate", json=body, headers=STREAM, timeout=timeout) as answer:
-            for name, data in events_of(answer):
+        request = _request(prompt, fields).model_copy(update={"stream": True})
+        options = {"headers": STREAM, "timeout": self._patience(request)}
+        with self._connection.open("POST", "/generate", body=request, repeatable=True, **options) as answer:
+            for name, data in parse_events(answer.iter_text()):
                 match name:
                     case "piece":
                         yield valid(GeneratedPiece, data, answer)
@@ -180,20 +177,27 @@ class Client(Connection):
                         yield valid(GenerateAnswer, data, answer)
                         return
                     case "problem":
-                        raise ProblemError.of(valid(Problem, data, answer))
+                        raise refusal(valid(Problem, data, answer))
         raise ProblemError(502, "stream-broken", "The server ended the stream before the answer was whole. Try again.")
 
-    def rollback(self, to: int) -> Revision:
-        """POST /rollback: the new revision."""
-        return self._ask(Revision, "POST", "/rollback", body=RollbackRequest(to=to))
+    def rollback(self, to: int | str) -> Revision:
+        """POST /rollback: a new revision with the edits of an old one, 3 or r3, in force again; it becomes the head.
 
-    def revert(self, edit_id: str) -> Reverted:
-        """POST /edits/{id}/revert: a new revision without the edit."""
-        return self._ask(Reverted, "POST", f"{path_of('edit', edit_id)}/revert")
+        Sent once only, as `revert` and `reapply` are. Raises NotFoundError.
+        """
+        body = RollbackRequest.model_validate({"to": to})
+        return self._connection.ask(Revision, "POST", "/rollback", body=body)
 
-    def reapply(self, edit_id: str) -> Revision:
-        """POST /edits/{id}/reapply: a new revision with the edit in force again."""
-        return self._ask(Revision, "POST", f"{path_of('edit', edit_id)}/reapply")
+    def revert(self, edit: Edit | str) -> Reverted:
+        """POST /edits/{id}/revert: a new revision without this edit, and which edits were computed with it in force.
+
+        Raises NotFoundError, or ConflictError if it is not in force.
+        """
+        return self._connection.ask(Reverted, "POST", f"/edits/{quote(id_of(edit), safe='')}/revert")
+
+    def reapply(self, edit: Edit | str) -> Revision:
+        """POST /edits/{id}/reapply: a new revision with a reverted edit in force again. Raises as `revert` does."""
+        return self._connection.ask(Revision, "POST", f"/edits/{quote(id_of(edit), safe='')}/reapply")
 
     def export(self, kind: ExportKind, out: Path, revision: str | int = "head", rank: int | None = None) -> Received:
         """GET /revisions/{r}/adapter or /checkpoint: to a new .tar, or into a new folder, as it comes.
@@ -204,38 +208,38 @@ class Client(Connection):
         path = f"/revisions/{quote(str(revision), safe='')}/{kind}"
         timeout = httpx.Timeout(EXPORT_SECONDS, connect=CONNECT_SECONDS)
         try:
-            with self._http.stream("GET", path, params=given(rank=rank), timeout=timeout) as answer:
-                if answer.is_error:
-                    answer.read()
-                raise_for_problem(answer)
+            with self._connection.open("GET", path, params=given(rank=rank), timeout=timeout) as answer:
                 receive(answer.iter_bytes(), out)
                 return Received.of(answer)
-        except httpx.RemoteProtocolError as error:
+        except UnreachableError as error:
+            if not isinstance(error.__cause__, httpx.RemoteProtocolError):
+                raise
             raise ProblemError(
                 502, "export-broken", "The server ended the export before it was whole; its log says why. Try again."
             ) from error
 
-    def revision(self, number: int) -> Revision:
-        """GET /revisions/{r}."""
-        return self._ask(Revision, "GET", f"/revisions/{number}")
-
-    def revisions(self, limit: int | None = None, before: int | None = None) -> RevisionPage:
-        """GET /revisions: newest first."""
-        return self._ask(RevisionPage, "GET", "/revisions", params=given(limit=limit, before=before))
-
     def model(self) -> ModelStatus:
-        """GET /model."""
-        return self._ask(ModelStatus, "GET", "/model")
+        """GET /model: the resident model, the head, the edited layers, the workers."""
+        return self._connection.ask(ModelStatus, "GET", "/model")
 
     def methods(self) -> MethodList:
-        """GET /methods."""
-        return self._ask(MethodList, "GET", "/methods")
+        """GET /methods: how the resident model can be edited; of each method the schema and defaults of its hparams."""
+        return self._connection.ask(MethodList, "GET", "/methods")
 
     def ready(self) -> Ready:
-        """GET /ready; raises the problem that says why the head is not served."""
-        return self._ask(Ready, "GET", "/ready")
+        """GET /ready: who serves the head; raises UnavailableError at once, which says why nobody does."""
+        return self._connection.ask(Ready, "GET", "/ready", repeatable=False)
 
     def _patience(self, request: GenerateRequest) -> httpx.Timeout:
         """The server says itself when a generation takes too long; a client that gave up before would not hear it."""
         seconds = (request.timeout or GENERATION_SECONDS) + SPARE_SECONDS
-        return httpx.Timeout(max(self._timeout, seconds), connect=CONNECT_SECONDS)
+        return httpx.Timeout(max(self._connection.timeout, seconds), connect=CONNECT_SECONDS)
+
+
+def _request(prompt: Prompts, fields: dict[str, Any]) -> GenerateRequest:
+    if isinstance(prompt, GenerateRequest):
+        if fields:
+            raise TypeError("give a request, or the fields of one, and not both")
+        return prompt
+    prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt or ())
+    return GenerateRequest.model_validate({"prompt": prompts, **fields})

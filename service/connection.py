@@ -1,10 +1,11 @@
 """How a client talks to a server: requests and event streams in the contracts' types, problems raised as they come."""
 
+import os
 import time
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Self, TypeVar
-from urllib.parse import quote
+from contextlib import contextmanager
+from itertools import count
+from typing import Any, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
@@ -13,9 +14,15 @@ from service.contracts.jobs import has_ended
 from service.contracts.problem import Problem
 from service.documents import Document
 from service.errors import ProblemError
-from service.events import Event, parse_events
+from service.events import parse_events
+from service.failures import UnavailableError, refusal, unreachable
+from service.retrying import after_answer, after_error, retry_after
 
 Model = TypeVar("Model", bound=BaseModel)
+Params = dict[str, Any]
+
+SERVER = "http://127.0.0.1:8000"
+"""Where `palimpsest up` listens."""
 
 REOPEN_SECONDS = 1.0
 """How long to wait before a broken event stream is opened again."""
@@ -29,70 +36,135 @@ STREAM = {"Accept": "text/event-stream"}
 
 
 class Connection:
-    """One server, by its base URL. Connection errors stay httpx.TransportError."""
+    """One server. What fails is raised as ProblemError, or one of its kinds in service/failures.py.
 
-    def __init__(self, base_url: str, timeout: float = 90.0) -> None:
-        self.base_url = base_url.rstrip("/")
-        self._timeout = timeout
-        self._http = httpx.Client(base_url=self.base_url, timeout=httpx.Timeout(timeout, connect=CONNECT_SECONDS))
+    retries: how often a request is sent again: any that has not left; and if it was lost on the way, or the server was
+    busy (429) or not ready (503), one that does no harm if it arrives twice.
+    """
 
-    def __enter__(self) -> Self:
-        return self
+    def __init__(self, server: str | None, api_key: str | None, timeout: float, retries: int) -> None:
+        self.server = url_of(server or os.environ.get("PALIMPSEST_SERVER") or SERVER)
+        self.timeout = timeout
+        self._retries = retries
+        key = api_key or os.environ.get("PALIMPSEST_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        waits = httpx.Timeout(timeout, connect=CONNECT_SECONDS)
+        self.http = httpx.Client(base_url=self.server, headers=headers, timeout=waits)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-
-    def _ask(
+    def ask(
         self,
         kind: type[Model],
         method: str,
         path: str,
         *,
         body: BaseModel | None = None,
-        params: dict[str, int] | None = None,
-        headers: dict[str, str] | None = None,
-        timeout: httpx.Timeout | None = None,
+        repeatable: bool | None = None,
+        **options: Any,
     ) -> Model:
-        content = None if body is None else json_of(body)
-        waits = timeout or self._http.timeout
-        answer = self._http.request(method, path, json=content, params=params, headers=headers, timeout=waits)
-        raise_for_problem(answer)
+        """The answer to a request, as a contract. repeatable: see `Connection`; a GET is, if nothing else is said."""
+        answer = self._whole(method, path, body, repeatable, options)
         return valid(kind, answer.content, answer)
 
-    def _follow(self, kind: type[Document], path: str) -> Iterator[Document]:
-        failures = 0
+    def load(self, path: str, **params: Any) -> bytes:
+        """What a GET answers, as it is."""
+        return self._whole("GET", path, None, None, {"params": params}).content
+
+    @contextmanager
+    def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: BaseModel | None = None,
+        repeatable: bool | None = None,
+        **options: Any,
+    ) -> Iterator[httpx.Response]:
+        """An answer that is no problem, its body yet to be read; once it has begun, nothing is sent again."""
+        with self._told():
+            answer = self._send(method, path, body, repeatable, options, stream=True)
+            try:
+                raise_for_problem(answer)
+                yield answer
+            finally:
+                answer.close()
+
+    def follow(self, kind: type[Document], path: str) -> Iterator[Document]:
+        """A job at every change until it ends, from its stream of events, which is opened again when it breaks."""
+        failures, most = 0, self._retries
         while True:
             try:
-                for job in self._stream(kind, path):
-                    failures = 0
+                for job in self._changes(kind, path):
+                    failures, most = 0, REOPEN_ATTEMPTS
                     yield job
                     if has_ended(job.status):
                         return
                 failures += 1
-            except httpx.TransportError:
+            except UnavailableError:
                 failures += 1
-                if failures > REOPEN_ATTEMPTS:
+                if failures > most:
                     raise
             time.sleep(REOPEN_SECONDS)
 
-    def _stream(self, kind: type[Document], path: str) -> Iterator[Document]:
-        with self._http.stream("GET", f"{path}/events", headers=STREAM) as answer:
-            for event in events_of(answer):
+    def _changes(self, kind: type[Document], path: str) -> Iterator[Document]:
+        with self.open("GET", f"{path}/events", headers=STREAM, repeatable=False) as answer:
+            for event in parse_events(answer.iter_text()):
                 yield kind.model_validate_json(event.data)
 
+    def _whole(
+        self, method: str, path: str, body: BaseModel | None, repeatable: bool | None, options: Params
+    ) -> httpx.Response:
+        with self._told():
+            answer = self._send(method, path, body, repeatable, options)
+        raise_for_problem(answer)
+        return answer
 
-def events_of(answer: httpx.Response) -> Iterator[Event]:
-    """The events of a stream, as they come."""
-    if answer.is_error:
-        answer.read()
-    raise_for_problem(answer)
-    return parse_events(answer.iter_text())
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.TransportError as error:
+            raise unreachable(error, self.server) from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: BaseModel | None,
+        repeatable: bool | None,
+        options: Params,
+        *,
+        stream: bool = False,
+    ) -> httpx.Response:
+        content = None if body is None else json_of(body)
+        request = self.http.build_request(method, path, json=content, **options)
+        harmless = method == "GET" if repeatable is None else repeatable
+        for attempt in count():
+            last = attempt >= self._retries
+            try:
+                answer = self.http.send(request, stream=stream)
+            except httpx.TransportError as error:
+                seconds = after_error(error, attempt, repeatable=harmless)
+                if last or seconds is None:
+                    raise
+            else:
+                seconds = after_answer(answer, attempt, repeatable=harmless)
+                if last or seconds is None:
+                    return answer
+                answer.close()
+            time.sleep(seconds)
+        raise AssertionError("a count does not end")
+
+
+def url_of(server: str) -> str:
+    """A server's URL from what somebody has typed, who may leave `http://` out; ValueError if it is none."""
+    whole = server if "://" in server else f"http://{server}"
+    try:
+        url = httpx.URL(whole)
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError(f"{server!r} is not the URL of a server; give one such as {SERVER}")
+    return whole.rstrip("/")
 
 
 def json_of(body: BaseModel) -> dict[str, Any]:
@@ -113,10 +185,10 @@ def raise_for_problem(answer: httpx.Response) -> None:
     if answer.is_success:
         return
     try:
-        problem = Problem.model_validate_json(answer.content)
+        problem = Problem.model_validate_json(answer.read())
     except ValidationError:
         raise not_palimpsest(answer) from None
-    raise ProblemError.of(problem)
+    raise refusal(problem, retry_after(answer))
 
 
 def not_palimpsest(answer: httpx.Response) -> ProblemError:
@@ -129,16 +201,6 @@ def not_palimpsest(answer: httpx.Response) -> ProblemError:
     )
 
 
-def path_of(noun: str, job_id: str) -> str:
-    """The path of a job."""
-    return f"/{noun}s/{quote(job_id, safe='')}"
-
-
-def once(idempotency_key: str | None) -> dict[str, str] | None:
-    """The header that makes a request repeatable."""
-    return {"Idempotency-Key": idempotency_key} if idempotency_key else None
-
-
-def given(**values: int | None) -> dict[str, int]:
+def given(**values: Any) -> Params:
     """The parameters that have a value."""
     return {name: value for name, value in values.items() if value is not None}

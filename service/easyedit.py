@@ -5,13 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from service.client import Client
-from service.contracts.edits import Edit, EditRequest, EditStatus, Fact
-from service.contracts.generate import GenerateRequest
+from service.client import Palimpsest
+from service.contracts.edits import Edit, EditRequest, Fact
 from service.errors import ProblemError
 from service.reporting.easyedit import entry_of
-
-URL = "http://127.0.0.1:8000"
 
 METHODS = {
     "ROME": "rome",
@@ -36,11 +33,11 @@ class HyperParams:
     """
 
     alg_name: str
-    url: str = URL
+    server: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_hparams(cls, name_or_path: str | Path, url: str = URL) -> Self:
+    def from_hparams(cls, name_or_path: str | Path, server: str | None = None) -> Self:
         """From one of EasyEdit's YAML files, with or without its ending; needs pyyaml, as a worker does."""
         import yaml  # noqa: PLC0415 - the service does without it
 
@@ -48,7 +45,7 @@ class HyperParams:
         path = path if path.suffix in (".yaml", ".yml") else path.with_name(f"{path.name}.yaml")
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
         name = values.pop("alg_name")
-        return cls(name, url, {key: _number(value) for key, value in values.items()})
+        return cls(name, server, {key: _number(value) for key, value in values.items()})
 
 
 def _number(value: Any) -> Any:
@@ -62,30 +59,30 @@ def _number(value: Any) -> Any:
 class EditedModel:
     """The model as an edit has left it, over HTTP. The revision stays readable, whatever is edited later."""
 
-    def __init__(self, client: Client, revision: int) -> None:
+    def __init__(self, client: Palimpsest, revision: int) -> None:
         self.revision = revision
         self._client = client
 
     def generate(self, prompts: Texts, max_new_tokens: int = 40, **options: Any) -> list[str]:
         """Each prompt with its continuation; greedy, unless temperature, top_p, top_k, seed, ... say otherwise."""
         given = [prompts] if isinstance(prompts, str) else list(prompts)
-        asked = {"prompt": given, "max_new_tokens": max_new_tokens, "after": self.revision, **options}
-        answer = self._client.generate(GenerateRequest.model_validate(asked))
+        asked = {"max_new_tokens": max_new_tokens, "after": self.revision, **options}
+        answer = self._client.generate(given, **asked)
         return [found.prompt + found.after.text for found in answer.results]
 
 
 class BaseEditor:
     """Edits facts on a server, one revision each."""
 
-    def __init__(self, hparams: HyperParams, client: Client) -> None:
+    def __init__(self, hparams: HyperParams, client: Palimpsest) -> None:
         self.hparams = hparams
         self.client = client
         self.alg_name = hparams.alg_name
 
     @classmethod
-    def from_hparams(cls, hparams: HyperParams, client: Client | None = None) -> Self:
+    def from_hparams(cls, hparams: HyperParams, client: Palimpsest | None = None) -> Self:
         """An editor of the server that the hyperparameters name, or of another one."""
-        return cls(hparams, client or Client(hparams.url))
+        return cls(hparams, client or Palimpsest(hparams.server))
 
     def edit(
         self,
@@ -103,7 +100,7 @@ class BaseEditor:
 
         keep_original_weight: let the head go back afterwards to where it was; the edited model can be asked all the
         same. The third value stands where EasyEdit has the weights that it could put back. An edit that the server
-        cannot make is raised as ProblemError; those before it stay, unless the head was to go back.
+        cannot make is raised as JobFailedError; those before it stay, unless the head was to go back.
         """
         columns = {"prompt": prompts, "target_new": target_new, "target_true": ground_truth, "subject": subject}
         facts = _facts({**columns, "paraphrases": rephrase_prompts}, locality_inputs, portability_inputs)
@@ -133,15 +130,7 @@ class BaseEditor:
 
     def _applied(self, fact: Fact, overrides: Mapping[str, Any]) -> Edit:
         asked = {**fact.model_dump(exclude_defaults=True), "method": self.method, "hparams": overrides}
-        edit_id = self.client.submit(EditRequest.model_validate(asked)).id
-        for _ in self.client.events(edit_id):
-            pass
-        edit = self.client.edit(edit_id)
-        if edit.status is not EditStatus.APPLIED:
-            if edit.problem is not None:
-                raise ProblemError.of(edit.problem)
-            raise ProblemError(409, "edit-not-applied", f"Edit {edit_id} is {edit.status}, so nothing was changed.")
-        return edit
+        return self.client.edit(EditRequest.model_validate(asked))
 
 
 def _facts(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Self
 
 from service.contracts.problem import PROBLEM_TYPE, FieldError, Problem
 
@@ -35,7 +36,7 @@ class ProblemError(Exception):
         return self.problem.model_copy(update={"request_id": request_id})
 
     @classmethod
-    def of(cls, problem: Problem) -> "ProblemError":
+    def of(cls, problem: Problem) -> Self:
         """The exception for a problem that came from elsewhere."""
         name = problem.type.removeprefix(PROBLEM_TYPE)
         soon = 1 if name == REVISION_NOT_REACHED else 5

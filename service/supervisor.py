@@ -8,13 +8,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
-import httpx
 from rich.console import Console
 from rich.markup import escape
 
 from service.children import Child
 from service.claims import DataDirectory, UpError, claim_port
-from service.client import Client
+from service.client import Palimpsest
 from service.crew import Crew
 from service.embedded import EmbeddedRedis
 from service.errors import ProblemError
@@ -64,7 +63,7 @@ class Supervisor:
             directory, port = _claim(self._stack.settings)
             try:
                 self._start(directory, port)
-                with Client(self._url(port), timeout=2.0) as client:
+                with Palimpsest(self._url(port), timeout=2.0, retries=0) as client:
                     self._watch(client)
             finally:
                 self._stop()
@@ -99,7 +98,7 @@ class Supervisor:
                 lambda line: self._console.print(line, style="yellow", highlight=False, soft_wrap=True),
             )
 
-    def _watch(self, client: Client) -> None:
+    def _watch(self, client: Palimpsest) -> None:
         while not self._signals:
             try:
                 self._look()
@@ -117,8 +116,8 @@ class Supervisor:
         if self._crew:
             self._crew.look()
 
-    def _announce(self, client: Client) -> None:
-        with suppress(ProblemError, httpx.TransportError):
+    def _announce(self, client: Palimpsest) -> None:
+        with suppress(ProblemError):
             client.ready()
             status = client.model()
             self._ready = True

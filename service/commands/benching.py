@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.client import Client
+from service.client import Palimpsest
 from service.commands.calls import URL, JsonOption, UrlOption, exit_unless, follow, named, print_json
 from service.contracts.benchmarks import MOST_RECORDS, Benchmark, BenchmarkRequest, Mode
 from service.contracts.jobs import JobStatus
@@ -84,11 +84,11 @@ def bench(
         if seed is None and not (known_only or likelier_only):
             asked["records"] = asked["records"][:n]
     request = BenchmarkRequest.model_validate(asked)
-    with Client(url) as client:
-        final = client.bench(request)
+    with Palimpsest(url) as client:
+        final = client.benchmarks.submit(request)
         if wait:
-            final = follow(final, client.benchmark_events(final.id), "benchmark", client.base_url)
-            final = client.benchmark(final.id)
+            final = follow(final, client.benchmarks.events(final.id), "benchmark", client.server)
+            final = client.benchmarks.get(final.id)
         if out is not None and final.result is not None:
             _write(client, final.id, out)
     if as_json:
@@ -129,11 +129,11 @@ def _records(source: str, form: str | None, *, generation: bool) -> list[Record]
     return [record.model_copy(update={"reference_texts": (), "generation_prompts": ()}) for record in records]
 
 
-def _write(client: Client, benchmark_id: str, out: Path) -> None:
+def _write(client: Palimpsest, benchmark_id: str, out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for form, name in FILES.items():
-            (out / name).write_bytes(client.report(benchmark_id, form))
+            (out / name).write_bytes(client.benchmarks.report(benchmark_id, form))
     except OSError as error:
         raise typer.BadParameter(f"{out} cannot be written: {error.strerror}", param_hint="--out") from error
 

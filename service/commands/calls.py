@@ -8,7 +8,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
-from service.client import Client
+from service.client import Palimpsest
 from service.commands import display
 from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
 from service.contracts.jobs import Job, has_ended
@@ -82,13 +82,13 @@ def edit(
         "dry_run": dry_run,
     }
     request = _request({name: value for name, value in one.items() if value not in (None, [])}, batch, options)
-    with Client(url) as client:
-        final = client.submit(request)
+    with Palimpsest(url) as client:
+        final = client.edits.submit(request)
         if wait:
             label = "edit" if final.fact_count == 1 else f"edit of {final.fact_count} facts"
-            final = follow(final, client.events(final.id), label, client.base_url)
+            final = follow(final, client.edits.events(final.id), label, client.server)
             if final.fact_count > len(final.request.facts):
-                final = client.edit(final.id)
+                final = client.edits.get(final.id)
     if as_json:
         print_json(final)
     else:
@@ -98,12 +98,13 @@ def edit(
 
 def status(as_json: JsonOption = False, url: UrlOption = URL) -> None:
     """Show the model, its worker, and the newest revisions and edits."""
-    with Client(url) as client:
+    with Palimpsest(url) as client:
         model = client.model()
         if as_json:
             print_json(model)
             return
-        Console().print(display.status_view(model, client.revisions(limit=5).revisions, client.edits(limit=5).edits))
+        revisions, edits = client.revisions.page(limit=5).revisions, client.edits.page(limit=5).edits
+    Console().print(display.status_view(model, revisions, edits))
 
 
 def _request(one: dict[str, Any], batch: BinaryIO | None, options: dict[str, Any]) -> EditRequest | BatchRequest:

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
 from rich.console import Console
 from rich.markup import escape
 
 from service.children import Child
 from service.claims import claim_port
-from service.client import Client
+from service.client import Palimpsest
 from service.commands import display
 from service.contracts.edits import Edit, EditRequest, EditStatus, Fact, Outcome
 from service.contracts.generate import GenerateRequest
 from service.errors import ProblemError
+from service.failures import UnreachableError
 
 START_SECONDS = 600.0
 """How long the model may take to be ready: the first time, it may have to be downloaded."""
@@ -60,13 +60,13 @@ def run(server_options: Sequence[str], data_dir: Path, console: Console) -> int:
     with log.open("wb") as output:
         server = Child("server", [*command, "--data-dir", str(data_dir), "--port", str(port)], output=output)
     try:
-        with Client(f"http://127.0.0.1:{port}") as client:
+        with Palimpsest(f"http://127.0.0.1:{port}", retries=0) as client:
             _wait_until_ready(client, server, log, console)
             edited = show(client, console)
     except DemoError as error:
         console.print(f"[bold red]The demo failed:[/] {escape(str(error))}")
         return 1
-    except (ProblemError, httpx.TransportError) as error:
+    except ProblemError as error:
         console.print(f"[bold red]The demo failed:[/] {escape(str(error))}\nThe server's output is in {log}.")
         return 1
     finally:
@@ -81,7 +81,7 @@ def run(server_options: Sequence[str], data_dir: Path, console: Console) -> int:
     return 0
 
 
-def _wait_until_ready(client: Client, server: Child, log: Path, console: Console) -> None:
+def _wait_until_ready(client: Palimpsest, server: Child, log: Path, console: Console) -> None:
     began = time.monotonic()
     with console.status("starting Valkey, the API and the worker …") as status:
         while time.monotonic() - began < START_SECONDS:
@@ -89,10 +89,10 @@ def _wait_until_ready(client: Client, server: Child, log: Path, console: Console
                 raise DemoError(f"the server ended ({server.ended}). Its last words, from {log}:\n{_tail(log)}")
             try:
                 client.ready()
+            except UnreachableError:
+                pass
             except ProblemError as error:
                 status.update(escape(error.problem.detail))
-            except httpx.TransportError:
-                pass
             else:
                 break
             time.sleep(0.2)
@@ -101,11 +101,11 @@ def _wait_until_ready(client: Client, server: Child, log: Path, console: Console
     card = client.model().card
     console.print(
         f"[bold green]Ready[/] after {time.monotonic() - began:.1f} s: {escape(card.name)}, "
-        f"{card.parameters / 1e6:.0f} M parameters, {card.dtype} on {card.device}, at {client.base_url}\n"
+        f"{card.parameters / 1e6:.0f} M parameters, {card.dtype} on {card.device}, at {client.server}\n"
     )
 
 
-def show(client: Client, console: Console) -> int:
+def show(client: Palimpsest, console: Console) -> int:
     """The main job; returns the revision that has all the edits."""
     start = client.model().revision
     for number, fact in enumerate(FACTS, start=1):
@@ -113,7 +113,7 @@ def show(client: Client, console: Console) -> int:
         edit, outcome = _write(client, fact, console)
         _compare(client, fact, edit, outcome, console)
     console.rule("[bold]Roll back[/]")
-    edited, wanted = client.model().revision, client.revision(start).checksum
+    edited, wanted = client.model().revision, client.revisions.get(start).checksum
     made = client.rollback(start)
     console.print(
         f"POST /rollback to r{start} made r{made.revision}: {made.active_count} edits in force", highlight=False
@@ -125,10 +125,10 @@ def show(client: Client, console: Console) -> int:
     return edited
 
 
-def _write(client: Client, fact: EditRequest, console: Console) -> tuple[Edit, Outcome]:
-    edit = client.submit(fact)
+def _write(client: Palimpsest, fact: EditRequest, console: Console) -> tuple[Edit, Outcome]:
+    edit = client.edits.submit(fact)
     with display.JobProgressBar(console, "POST /edits") as bar:
-        for current in client.events(edit.id):
+        for current in client.edits.events(edit.id):
             edit = current
             bar.show(edit)
     if edit.status is not EditStatus.APPLIED or edit.outcome is None:
@@ -137,7 +137,7 @@ def _write(client: Client, fact: EditRequest, console: Console) -> tuple[Edit, O
     return edit, edit.outcome
 
 
-def _compare(client: Client, fact: Fact, edit: Edit, outcome: Outcome, console: Console) -> None:
+def _compare(client: Palimpsest, fact: Fact, edit: Edit, outcome: Outcome, console: Console) -> None:
     prompts = (fact.prompt, *fact.paraphrases, *fact.neighborhood)
     answer = client.generate(GenerateRequest(prompt=prompts, max_new_tokens=NEW_TOKENS, min_revision=edit.revision))
     texts = {result.prompt: (result.before.text, result.after.text) for result in answer.results}

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from service.client import Client
+from service.client import Palimpsest
 from service.commands import display
 from service.commands.calls import URL, JsonOption, UrlOption, exit_unless, follow, print_json
 from service.contracts.evaluations import Evaluation, EvaluationRequest
@@ -31,11 +31,11 @@ def evaluate(
     """Score facts with the weights of a revision, and with the base's."""
     given = facts if facts == "active" else parse(decode(_read(facts)))
     request = EvaluationRequest.model_validate({"revision": revision, "facts": given})
-    with Client(url) as client:
-        final = client.evaluate(request)
+    with Palimpsest(url) as client:
+        final = client.evaluations.submit(request)
         if wait:
-            follow(final, client.evaluation_events(final.id), "evaluation", client.base_url)
-            final = client.evaluation(final.id)
+            follow(final, client.evaluations.events(final.id), "evaluation", client.server)
+            final = client.evaluations.get(final.id)
     if as_json:
         print_json(final)
     else:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from service.client import Client
+from service.client import Palimpsest
 from service.commands.calls import URL, UrlOption
 from service.contracts.exports import MOST_RANK, ExportKind
 
@@ -32,7 +32,7 @@ def export(
         raise typer.BadParameter("is an adapter's", param_hint="--rank")
     kind = ExportKind.ADAPTER if adapter else ExportKind.CHECKPOINT
     target = out or Path(f"{revision}-{kind}")
-    with Client(url) as client:
+    with Palimpsest(url) as client:
         received = client.export(kind, target, revision, rank)
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"r{received.revision} as {'an adapter' if adapter else 'a checkpoint'}: {target}")

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.live import Live
 
-from service.client import Client
+from service.client import Palimpsest
 from service.commands import sides
 from service.commands.calls import URL, JsonOption, UrlOption, print_json
 from service.contracts.generate import GenerateAnswer, GeneratedPiece, GenerateRequest, Priority
@@ -80,7 +80,7 @@ def generate(
             "min_revision": min_revision,
         }
     )
-    with Client(url) as client:
+    with Palimpsest(url) as client:
         if not stream:
             _show(client.generate(request), request, as_json)
             return

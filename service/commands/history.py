@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.client import Client
+from service.client import Palimpsest
 from service.commands.calls import URL, JsonOption, UrlOption, print_json, show_edit
 from service.contracts.revisions import Revision, RollbackRequest
 from service.contracts.scores import Drift
@@ -24,8 +24,8 @@ def log(
     url: UrlOption = URL,
 ) -> None:
     """Show the revisions, newest first: what made each, how many edits are in force, how far it has drifted."""
-    with Client(url) as client:
-        page = client.revisions(limit=limit, before=before)
+    with Palimpsest(url) as client:
+        page = client.revisions.page(limit=limit, before=before)
     if as_json:
         print_json(page)
         return
@@ -41,9 +41,9 @@ def show(
     url: UrlOption = URL,
 ) -> None:
     """Show one revision, or one edit with its scores."""
-    with Client(url) as client:
-        revision = client.revision(int(name.removeprefix("r"))) if re.fullmatch(r"r?[0-9]{1,15}", name) else None
-        edit = client.edit(name) if revision is None else None
+    with Palimpsest(url) as client:
+        revision = client.revisions.get(int(name.removeprefix("r"))) if re.fullmatch(r"r?[0-9]{1,15}", name) else None
+        edit = client.edits.get(name) if revision is None else None
     found = revision or edit
     if as_json and found is not None:
         print_json(found)
@@ -60,7 +60,7 @@ def rollback(
 ) -> None:
     """Make a new revision that equals an old one."""
     request = RollbackRequest.model_validate({"to": to})
-    with Client(url) as client:
+    with Palimpsest(url) as client:
         revision = client.rollback(request.to)
     if as_json:
         print_json(revision)
@@ -70,7 +70,7 @@ def rollback(
 
 def revert(edit: EditArgument, as_json: JsonOption = False, url: UrlOption = URL) -> None:
     """Make a new revision without one edit; all later ones stay."""
-    with Client(url) as client:
+    with Palimpsest(url) as client:
         answer = client.revert(edit)
     if as_json:
         print_json(answer)
@@ -81,7 +81,7 @@ def revert(edit: EditArgument, as_json: JsonOption = False, url: UrlOption = URL
 
 def reapply(edit: EditArgument, as_json: JsonOption = False, url: UrlOption = URL) -> None:
     """Make a new revision with a reverted edit in force again; nothing is computed anew."""
-    with Client(url) as client:
+    with Palimpsest(url) as client:
         revision = client.reapply(edit)
     if as_json:
         print_json(revision)

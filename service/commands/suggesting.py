@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from service.client import Client
+from service.client import Palimpsest
 from service.commands.calls import URL, JsonOption, UrlOption, exit_unless, follow
 from service.contracts.edits import Fact
 from service.contracts.evaluations import EvaluationRequest
@@ -42,7 +42,7 @@ def suggest_hparams(
     except DatasetError as error:
         raise typer.BadParameter(str(error), param_hint="--facts") from error
     asked = [_as_it_is(fact) for fact in chain.from_iterable(record.facts for record in records)]
-    with Client(url) as client:
+    with Palimpsest(url) as client:
         known = _known(client, asked, revision, n)
         if not known:
             raise typer.BadParameter("the model knows none of these facts; give others", param_hint="--facts")
@@ -74,7 +74,7 @@ def _request(fact: Fact, subjects: tuple[str, ...], samples: int, window: int | 
     )
 
 
-def _known(client: Client, facts: Sequence[Fact], revision: str, n: int) -> list[Fact]:
+def _known(client: Palimpsest, facts: Sequence[Fact], revision: str, n: int) -> list[Fact]:
     """The first n facts whose answer is what the model says."""
     found: list[Fact] = []
     for begin in range(0, len(facts), AT_ONCE):
@@ -84,19 +84,19 @@ def _known(client: Client, facts: Sequence[Fact], revision: str, n: int) -> list
     return found[:n]
 
 
-def _those_known(client: Client, facts: tuple[Fact, ...], revision: str) -> Iterator[Fact]:
-    evaluation = client.evaluate(EvaluationRequest(revision=revision, facts=facts))
-    follow(evaluation, client.evaluation_events(evaluation.id), "which facts are known", client.base_url)
-    evaluation = client.evaluation(evaluation.id)
+def _those_known(client: Palimpsest, facts: tuple[Fact, ...], revision: str) -> Iterator[Fact]:
+    evaluation = client.evaluations.submit(EvaluationRequest(revision=revision, facts=facts))
+    follow(evaluation, client.evaluations.events(evaluation.id), "which facts are known", client.server)
+    evaluation = client.evaluations.get(evaluation.id)
     exit_unless((JobStatus.COMPLETED,), evaluation)
     scores = evaluation.result.facts if evaluation.result else ()
     return (fact for fact, score in zip(facts, scores, strict=True) if score.after.target_new.accuracy == 1)
 
 
-def _traced(client: Client, label: str, request: TraceRequest) -> TraceResult:
-    trace = client.trace(request)
-    follow(trace, client.trace_events(trace.id), label, client.base_url)
-    trace = client.find_trace(trace.id)
+def _traced(client: Palimpsest, label: str, request: TraceRequest) -> TraceResult:
+    trace = client.traces.submit(request)
+    follow(trace, client.traces.events(trace.id), label, client.server)
+    trace = client.traces.get(trace.id)
     exit_unless((JobStatus.COMPLETED,), trace)
     assert trace.result is not None  # noqa: S101 - a completed trace has one
     return trace.result

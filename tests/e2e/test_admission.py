@@ -40,7 +40,7 @@ def test_a_dry_run_ends_measured(place: Place) -> None:
     applied = place.ended(place.submit().id)
     assert applied.outcome is not None
     assert applied.outcome.summary == edit.outcome.summary
-    assert place.client.revision(applied.revision or 0).drift == edit.outcome.drift
+    assert place.client.revisions.get(applied.revision or 0).drift == edit.outcome.drift
 
 
 def test_revert_and_reapply_over_http(place: Place) -> None:
@@ -49,7 +49,7 @@ def test_revert_and_reapply_over_http(place: Place) -> None:
     answer = place.client.revert(first.id)
     assert answer.computed_with_it[-1] == second.id
     assert answer.revision.drift is not None
-    assert place.client.edit(first.id).status is EditStatus.REVERTED
+    assert place.client.edits.get(first.id).status is EditStatus.REVERTED
     back = place.client.reapply(first.id)
     assert back.checksum == with_both == place.client.model().checksum
-    assert place.client.edit(first.id).status is EditStatus.APPLIED
+    assert place.client.edits.get(first.id).status is EditStatus.APPLIED

@@ -33,7 +33,7 @@ def test_a_batch_from_the_request_to_the_rollback(place: Place, method: str) -> 
     queued = answer.json()
     assert answer.headers["Location"] == f"/edits/{queued['id']}"
     assert (queued["fact_count"], len(queued["request"]["facts"])) == (5, 3)
-    states = list(place.client.events(queued["id"]))
+    states = list(place.client.edits.events(queued["id"]))
     assert states[-1].status is EditStatus.APPLIED, states[-1].problem
     edit = place.http.get(f"/edits/{queued['id']}").json()
     assert (edit["status"], edit["revision"], edit["fact_count"]) == ("applied", len(before), 5)
@@ -45,9 +45,9 @@ def test_a_batch_from_the_request_to_the_rollback(place: Place, method: str) -> 
     for name in ("EA", "rewrite_acc"):
         each = [scores["after"]["summary"][name] for scores in outcome["facts"]]
         assert outcome["summary"]["after"][name] == pytest.approx(sum(each) / 5)
-    assert place.client.revisions(limit=1).revisions[0].active == (queued["id"],)
+    assert place.client.revisions.page(limit=1).revisions[0].active == (queued["id"],)
     assert place.client.rollback(0).checksum == before[0] == place.client.model().checksum
-    assert place.client.edit(queued["id"]).status is EditStatus.REVERTED
+    assert place.client.edits.get(queued["id"]).status is EditStatus.REVERTED
 
 
 def test_the_fact_that_the_model_cannot_take_is_named(place: Place) -> None:
@@ -77,7 +77,7 @@ def test_a_batch_whose_worker_is_killed_is_finished_by_the_next_one(place: Place
     assert place.checksums()[:-1] == before
     assert ended.outcome is not None
     assert len(ended.outcome.facts) == len(FACTS)
-    request = place.client.edit(edit.id).request
+    request = place.client.edits.get(edit.id).request
     assert isinstance(request, BatchRequest)
     assert len(request.facts) == len(FACTS)
     place.client.rollback(0)

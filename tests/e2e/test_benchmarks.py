@@ -35,19 +35,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def bench(place: Place, **body: Any) -> Benchmark:
-    return place.client.bench(BenchmarkRequest.model_validate(body))
+    return place.client.benchmarks.submit(BenchmarkRequest.model_validate(body))
 
 
 def ended(place: Place, benchmark_id: str) -> Benchmark:
-    list(place.client.benchmark_events(benchmark_id))
-    return place.client.benchmark(benchmark_id)
+    list(place.client.benchmarks.events(benchmark_id))
+    return place.client.benchmarks.get(benchmark_id)
 
 
 def at_record(place: Place, benchmark_id: str, number: int) -> None:
     """Waits until so many records have been edited."""
 
     def there() -> bool:
-        benchmark = place.client.benchmark(benchmark_id)
+        benchmark = place.client.benchmarks.get(benchmark_id)
         assert not benchmark.status.ended, benchmark.problem
         return benchmark.progress is not None and benchmark.progress.step >= number
 
@@ -95,8 +95,8 @@ def test_readers_and_rollbacks_go_on_and_it_is_cancelled(place: Place) -> None:
     queued = bench(place, **ASKED, revision="head")
     says = place.compare()
     head = place.client.rollback(0).revision
-    assert place.client.benchmark(benchmark.id).status is JobStatus.RUNNING
-    assert place.client.cancel_benchmark(benchmark.id).status is JobStatus.RUNNING
+    assert place.client.benchmarks.get(benchmark.id).status is JobStatus.RUNNING
+    assert place.client.benchmarks.cancel(benchmark.id).status is JobStatus.RUNNING
     assert ended(place, benchmark.id).status is JobStatus.CANCELLED
     found = ended(place, queued.id)
     assert (found.status, found.revision) == (JobStatus.COMPLETED, head), "the head when its turn came"

@@ -27,17 +27,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def evaluate(place: Place, **body: Any) -> Evaluation:
-    return place.client.evaluate(EvaluationRequest.model_validate(body))
+    return place.client.evaluations.submit(EvaluationRequest.model_validate(body))
 
 
 def ended(place: Place, evaluation_id: str) -> Evaluation:
-    list(place.client.evaluation_events(evaluation_id))
-    return place.client.evaluation(evaluation_id)
+    list(place.client.evaluations.events(evaluation_id))
+    return place.client.evaluations.get(evaluation_id)
 
 
 def at_some_step(place: Place, evaluation_id: str) -> None:
     def begun() -> bool:
-        evaluation = place.client.evaluation(evaluation_id)
+        evaluation = place.client.evaluations.get(evaluation_id)
         assert not evaluation.status.ended, evaluation.status
         return evaluation.progress is not None and evaluation.progress.step > 0
 
@@ -58,7 +58,7 @@ def test_what_is_left_after_a_revert_is_scored_again(place: Place) -> None:
     before = place.checksums()
     reverted = place.client.revert(first.id)
     assert reverted.rescore is not None
-    left = ended(place, place.client.evaluate(reverted.rescore).id)
+    left = ended(place, place.client.evaluations.submit(reverted.rescore).id)
     assert left.result is not None
     assert [(fact.edit, fact.prompt) for fact in left.result.facts] == [(second.id, OTHER["prompt"])]
     assert left.result.checksum == reverted.revision.checksum
@@ -75,19 +75,19 @@ def test_edits_and_evaluations_take_turns(place: Place) -> None:
     early = evaluate(place)
     edit = place.submit(**OTHER)
     late, dropped = evaluate(place), evaluate(place)
-    assert place.client.cancel_evaluation(dropped.id).status is JobStatus.CANCELLED
-    assert [place.client.evaluation(each.id).position for each in (early, late)] == [1, 3]
+    assert place.client.evaluations.cancel(dropped.id).status is JobStatus.CANCELLED
+    assert [place.client.evaluations.get(each.id).position for each in (early, late)] == [1, 3]
     worker.kill()
     for key in place.redis.keys("rq:*"):
         place.redis.delete(key)
-    place.client.cancel(running.id)
+    place.client.edits.cancel(running.id)
     place.hire()
     revision = place.ended(edit.id).revision
     assert revision is not None
     found = [ended(place, each.id) for each in (early, late)]
     assert [each.status for each in found] == [JobStatus.COMPLETED] * 2
     assert [each.revision for each in found] == [revision - 1, revision], "the head, each in its turn"
-    assert place.client.evaluation(dropped.id).started_at is None
+    assert place.client.evaluations.get(dropped.id).started_at is None
 
 
 @pytest.mark.parametrize(("number", "attempts"), [(signal.SIGTERM, 1), (signal.SIGKILL, 2)])
@@ -98,7 +98,7 @@ def test_a_worker_that_goes_leaves_its_evaluation_to_the_next(place: Place, numb
     at_some_step(place, evaluation.id)
     worker.signal(number)
     assert worker.ended() == (0 if number == signal.SIGTERM else -number)
-    left = place.client.evaluation(evaluation.id)
+    left = place.client.evaluations.get(evaluation.id)
     if number == signal.SIGTERM:
         assert (left.status, left.attempts, left.progress) == (JobStatus.QUEUED, 0, None)
     assert left.revision == head
@@ -116,6 +116,6 @@ def test_a_running_evaluation_is_cancelled_while_readers_are_answered(place: Pla
     at_some_step(place, evaluation.id)
     answer = place.http.get("/generate", params={"prompt": FACT["prompt"], "max_new_tokens": 2})
     assert answer.is_success
-    assert place.client.evaluation(evaluation.id).status is JobStatus.RUNNING
-    place.client.cancel_evaluation(evaluation.id)
+    assert place.client.evaluations.get(evaluation.id).status is JobStatus.RUNNING
+    place.client.evaluations.cancel(evaluation.id)
     assert ended(place, evaluation.id).status is JobStatus.CANCELLED

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import torch
 from peft import PeftModel
@@ -86,8 +85,8 @@ def test_exports_beside_an_edit(place: Place, tmp_path: Path) -> None:
     place.at_value_step(edit.id)
     place.client.export(ExportKind.CHECKPOINT, tmp_path / "c", "head")
     place.client.export(ExportKind.ADAPTER, tmp_path / "a", "head")
-    assert place.client.edit(edit.id).status is EditStatus.RUNNING
-    place.client.cancel(edit.id)
+    assert place.client.edits.get(edit.id).status is EditStatus.RUNNING
+    place.client.edits.cancel(edit.id)
     manifests = [ExportManifest.model_validate_json((tmp_path / d / "manifest.json").read_bytes()) for d in ("a", "c")]
     assert {manifest.revision for manifest in manifests} == {head}
     assert Resident(loaded(tmp_path / "c")).base_checksum == place.checksums()[head]
@@ -104,7 +103,7 @@ def test_a_worker_that_is_killed_is_replaced(place: Place, tmp_path: Path) -> No
     """Any worker makes the same files."""
     before = place.http.get("/revisions/2/adapter")
     place.hire().kill()
-    with pytest.raises((ProblemError, httpx.TransportError)):
+    with pytest.raises(ProblemError):
         place.client.export(ExportKind.CHECKPOINT, tmp_path / "c", 2)
     assert list(tmp_path.iterdir()) == []
     place.hire()

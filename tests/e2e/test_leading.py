@@ -88,7 +88,7 @@ def test_whoever_asks_for_a_revision_waits_for_it(place: Place) -> None:
             raise
 
     compared: Comparison = until(answered, place.says)
-    assert place.client.edit(edit.id).revision == compared.after.revision == head
+    assert place.client.edits.get(edit.id).revision == compared.after.revision == head
 
 
 def test_a_follower_takes_over_from_a_killed_leader_in_mid_edit(place: Place) -> None:
@@ -142,7 +142,7 @@ def test_a_frozen_worker_finds_that_it_has_lost_its_model(place: Place) -> None:
     frozen.signal(signal.SIGSTOP)
     try:
         place.until_ready(place.start_worker())
-        until(lambda: place.client.edit(edit.id).attempts == 2, place.says)
+        until(lambda: place.client.edits.get(edit.id).attempts == 2, place.says)
         place.at_value_step(edit.id)
     finally:
         frozen.signal(signal.SIGCONT)

@@ -38,7 +38,7 @@ def test_redis_behind_the_blobs_and_redis_emptied(place: Place) -> None:
     worker = place.hire()
     ids = [place.submit().id for _ in range(2)]
     assert [place.ended(edit_id).status for edit_id in ids] == [EditStatus.APPLIED] * 2
-    checksums, edits = place.checksums(), [place.client.edit(edit_id) for edit_id in ids]
+    checksums, edits = place.checksums(), [place.client.edits.get(edit_id) for edit_id in ids]
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0
     lines: Any = place.redis.xrange(place.keys.ledger)
@@ -55,6 +55,6 @@ def test_redis_behind_the_blobs_and_redis_emptied(place: Place) -> None:
     assert (report["restored"], report["checksum"]) == ([0, 1, 2], checksums[-1])
     place.hire()
     assert place.checksums() == checksums
-    assert [place.client.edit(edit_id) for edit_id in ids] == edits
+    assert [place.client.edits.get(edit_id) for edit_id in ids] == edits
     assert place.ended(place.submit().id).revision == 3
     assert _tool(place, "fsck", "--no-fold").returncode == 0, "beside a worker that serves"

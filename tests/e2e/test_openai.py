@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def ai(place: Place) -> Iterator[OpenAI]:
-    with OpenAI(api_key="none", base_url=f"{place.client.base_url}/v1", max_retries=0, timeout=70) as client:
+    with OpenAI(api_key="none", base_url=f"{place.client.server}/v1", max_retries=0, timeout=70) as client:
         yield client
 
 

@@ -25,17 +25,17 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 def ask(place: Place, **fields: Any) -> Trace:
     given = {"prompt": FACT["prompt"], "subject": FACT["subject"], **fields}
-    return place.client.trace(TraceRequest.model_validate(given))
+    return place.client.traces.submit(TraceRequest.model_validate(given))
 
 
 def ended(place: Place, trace_id: str) -> Trace:
-    list(place.client.trace_events(trace_id))
-    return place.client.find_trace(trace_id)
+    list(place.client.traces.events(trace_id))
+    return place.client.traces.get(trace_id)
 
 
 def at_some_step(place: Place, trace_id: str) -> None:
     def begun() -> bool:
-        trace = place.client.find_trace(trace_id)
+        trace = place.client.traces.get(trace_id)
         assert not trace.status.ended, trace.status
         return trace.progress is not None and trace.progress.phase == "restore"
 
@@ -55,7 +55,7 @@ def test_an_edits_answer_is_traced_before_and_after_it(place: Place) -> None:
         assert list(trace.result.effects) == list(Kind)
         for effects in trace.result.effects.values():
             assert [len(row) for row in effects.mean] == [LAYERS] * len(trace.result.tokens)
-        assert place.client.trace_picture(trace.id).startswith(b"\x89PNG")
+        assert place.client.traces.picture(trace.id).startswith(b"\x89PNG")
     assert base.result is not None
     assert edited.result is not None
     assert edit.outcome is not None
@@ -73,7 +73,7 @@ def test_a_worker_that_goes_leaves_its_trace_to_the_next(place: Place, number: i
     at_some_step(place, trace.id)
     worker.signal(number)
     assert worker.ended() == (0 if number == signal.SIGTERM else -number)
-    left = place.client.find_trace(trace.id)
+    left = place.client.traces.get(trace.id)
     if number == signal.SIGTERM:
         assert (left.status, left.attempts, left.progress) == (JobStatus.QUEUED, 0, None)
     assert left.revision == head
@@ -86,10 +86,10 @@ def test_a_running_trace_is_cancelled_while_readers_are_answered(place: Place) -
     place.hire()
     trace, after = ask(place, prompt=LONG, samples=100), ask(place)
     at_some_step(place, trace.id)
-    assert place.client.find_trace(after.id).position == 1
+    assert place.client.traces.get(after.id).position == 1
     answer = place.http.get("/generate", params={"prompt": FACT["prompt"], "max_new_tokens": 2})
     assert answer.is_success
-    assert place.client.find_trace(trace.id).status is JobStatus.RUNNING
-    place.client.cancel_trace(trace.id)
+    assert place.client.traces.get(trace.id).status is JobStatus.RUNNING
+    place.client.traces.cancel(trace.id)
     assert ended(place, trace.id).status is JobStatus.CANCELLED
     assert ended(place, after.id).status is JobStatus.COMPLETED

@@ -31,11 +31,11 @@ def test_without_a_worker_edits_wait_and_readers_are_told(place: Place) -> None:
     edit = place.submit()
     assert edit.status is EditStatus.QUEUED
     assert "worker" in str(edit.notice)
-    cancelled = place.client.cancel(place.submit().id)
+    cancelled = place.client.edits.cancel(place.submit().id)
     assert cancelled.status is EditStatus.CANCELLED
     place.until_ready(place.start_worker())
     assert place.ended(edit.id).status is EditStatus.APPLIED
-    assert place.client.edit(cancelled.id).status is EditStatus.CANCELLED
+    assert place.client.edits.get(cancelled.id).status is EditStatus.CANCELLED
 
 
 def test_the_main_job(place: Place) -> None:
@@ -47,7 +47,7 @@ def test_the_main_job(place: Place) -> None:
         "paraphrases": ["The sport of Lionel Messi is"],
         "neighborhood": ["Michael Jordan plays"],
     }
-    states = list(place.client.events(place.submit(**fact).id))
+    states = list(place.client.edits.events(place.submit(**fact).id))
     assert states[-1].status is EditStatus.APPLIED
     assert any(state.progress is not None and state.progress.phase == "value" for state in states)
     revision, outcome = states[-1].revision, states[-1].outcome
@@ -69,7 +69,7 @@ def test_the_main_job(place: Place) -> None:
     assert checksums[revision] != checksums[0] == back.checksum == place.client.model().checksum
     assert place.compare().after.tokens == compared.before.tokens
     assert place.compare(after=f"r{revision}").after.tokens == compared.after.tokens
-    assert place.client.edit(states[-1].id).status is EditStatus.REVERTED
+    assert place.client.edits.get(states[-1].id).status is EditStatus.REVERTED
 
 
 def test_readers_are_answered_while_an_edit_runs(place: Place) -> None:
@@ -79,8 +79,8 @@ def test_readers_are_answered_while_an_edit_runs(place: Place) -> None:
     place.at_value_step(edit.id)
     for _ in range(20):
         assert place.compare() == expected
-    assert place.client.edit(edit.id).status is EditStatus.RUNNING
-    place.client.cancel(edit.id)
+    assert place.client.edits.get(edit.id).status is EditStatus.RUNNING
+    place.client.edits.cancel(edit.id)
     assert place.ended(edit.id).status is EditStatus.CANCELLED
 
 
@@ -92,7 +92,7 @@ def test_a_stopped_worker_hands_its_edit_to_the_next_one(place: Place) -> None:
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0, worker.said
     assert time.monotonic() - begin < 10
-    handed_back = place.client.edit(edit.id)
+    handed_back = place.client.edits.get(edit.id)
     assert (handed_back.status, handed_back.attempts, handed_back.progress) == (EditStatus.QUEUED, 0, None)
     assert place.redis.get(place.keys.lease) is None
     assert place.client.model().workers == ()
@@ -139,7 +139,7 @@ def test_a_worker_whose_gpu_fails_ends_and_a_new_one_does_the_edit(place: Place)
     edit = place.submit()
     assert poisoned.ended() == DeviceError.exit_code, poisoned.said
     assert "must be started again: CUDA error: device-side assert triggered" in poisoned.said
-    assert place.client.edit(edit.id).status is EditStatus.RUNNING
+    assert place.client.edits.get(edit.id).status is EditStatus.RUNNING
     assert place.redis.get(place.keys.lease) is None
     assert place.client.model().workers == ()
     place.hire()
@@ -151,7 +151,7 @@ def test_a_state_that_is_not_the_ledgers_is_not_served(place: Place) -> None:
     """A flipped bit in a blob, and the same model in another dtype: the worker says so and ends."""
     worker = place.hire()
     assert place.ended(place.submit().id).status is EditStatus.APPLIED
-    newest = place.client.revisions(limit=1).revisions[0]
+    newest = place.client.revisions.page(limit=1).revisions[0]
     before = place.checksums()
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0

@@ -178,7 +178,7 @@ def test_a_problem_names_the_fields_on_stderr(ask: Run) -> None:
         (("rollback", "minus one"), "to: must be a revision such as 3 or r3"),
         (("generate", "x", "--after", "tomorrow"), "after: must be base, head, or a revision"),
         (("status", "--url", "http://127.0.0.1:1"), "no server at http://127.0.0.1:1; start one with: palimpsest up"),
-        (("status", "--url", "nowhere"), "The server cannot be reached"),
+        (("status", "--url", "nowhere"), "There is no server at http://nowhere"),
         (("api",), "REDIS_URL is not set"),
         (("worker",), "REDIS_URL is not set"),
     ],

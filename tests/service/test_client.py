@@ -3,13 +3,16 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
-from service import connection
-from service.client import Client
-from service.contracts.edits import BatchRequest, EditRequest, EditStatus
+from service import client as client_module
+from service import connection, jobcalls
+from service.client import Palimpsest
+from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.generate import (
     Comparison,
@@ -24,6 +27,9 @@ from service.contracts.jobs import JobStatus
 from service.contracts.model import WorkerState
 from service.contracts.revisions import RevisionKind
 from service.errors import ProblemError
+from service.failures import JobFailedError, UnreachableError
+from service.jobs import utcnow
+from tests.service.acting import acting
 from tests.service.stand_in import EIFFEL, StandIn, batch_json
 
 REQUEST = EditRequest.model_validate(EIFFEL)
@@ -41,29 +47,37 @@ PIECE = GeneratedPiece(
 
 
 @pytest.fixture
-def client(http: httpx.Client) -> Iterator[Client]:
+def client(http: httpx.Client) -> Iterator[Palimpsest]:
     """A client of the running API."""
-    with Client(str(http.base_url)) as client:
+    with Palimpsest(str(http.base_url)) as client:
         yield client
 
 
-def answering(*answers: Callable[[], httpx.Response]) -> Client:
-    """A client whose requests get these answers, one after the other."""
-    left = iter(answers)
-    client = Client("http://test")
-    client._http = httpx.Client(base_url="http://test", transport=httpx.MockTransport(lambda _: next(left)()))
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def asking(handler: Handler, **options: Any) -> Palimpsest:
+    """A client whose requests are answered by a function."""
+    client = Palimpsest("http://test", **options)
+    client._connection.http._transport = httpx.MockTransport(handler)
     return client
 
 
-def test_every_call_returns_its_contract(client: Client, worker: StandIn) -> None:
-    queued = client.submit(REQUEST, idempotency_key="once")
-    assert client.submit(REQUEST, idempotency_key="once") == queued
+def answering(*answers: Callable[[], httpx.Response]) -> Palimpsest:
+    """A client whose requests get these answers, one after the other."""
+    left = iter(answers)
+    return asking(lambda _: next(left)())
+
+
+def test_every_call_returns_its_contract(client: Palimpsest, worker: StandIn) -> None:
+    queued = client.edits.submit(REQUEST, idempotency_key="once")
+    assert client.edits.submit(REQUEST, idempotency_key="once") == queued
     assert queued.status is EditStatus.QUEUED
     assert queued.request == REQUEST
     worker.apply(queued.id)
-    applied = client.edit(queued.id)
+    applied = client.edits.get(queued.id)
     assert (applied.status, applied.revision) == (EditStatus.APPLIED, 1)
-    assert client.edits(limit=1).edits == (applied,)
+    assert client.edits.page(limit=1).edits == (applied,)
     assert client.ready().revision == 1
     assert client.model().card.name == "test-model"
     assert client.methods().methods[0].name == "rome"
@@ -71,54 +85,54 @@ def test_every_call_returns_its_contract(client: Client, worker: StandIn) -> Non
     assert [result.prompt for result in answer.results] == ["a", "b"]
     rolled = client.rollback(0)
     assert (rolled.kind, rolled.to, rolled.active) == (RevisionKind.ROLLBACK, 0, ())
-    assert client.revision(2) == rolled
-    assert [revision.revision for revision in client.revisions(limit=2).revisions] == [2, 1]
+    assert client.revisions.get(2) == rolled
+    assert [revision.revision for revision in client.revisions.page(limit=2).revisions] == [2, 1]
 
 
-def test_a_batch_is_submitted_and_followed(client: Client, worker: StandIn) -> None:
+def test_a_batch_is_submitted_and_followed(client: Palimpsest, worker: StandIn) -> None:
     request = BatchRequest.model_validate(batch_json(7))
-    queued = client.submit(request, idempotency_key="once")
-    assert client.submit(request, idempotency_key="once").id == queued.id
+    queued = client.edits.submit(request, idempotency_key="once")
+    assert client.edits.submit(request, idempotency_key="once").id == queued.id
     assert queued.request.facts == request.facts[:3]
     worker.apply(queued.id)
-    (applied,) = client.events(queued.id)
+    (applied,) = client.edits.events(queued.id)
     assert (applied.fact_count, len(applied.request.facts)) == (7, 3)
-    whole = client.edit(queued.id)
+    whole = client.edits.get(queued.id)
     assert whole.request == request
     assert whole.outcome is not None
     assert len(whole.outcome.facts) == 7
 
 
-def test_facts_are_scored_and_followed(client: Client, worker: StandIn) -> None:
+def test_facts_are_scored_and_followed(client: Palimpsest, worker: StandIn) -> None:
     request = EvaluationRequest.model_validate({"revision": "base", "facts": batch_json(7)["facts"]})
-    queued = client.evaluate(request, idempotency_key="once")
-    assert client.evaluate(request, idempotency_key="once") == queued
-    cancelled = client.cancel_evaluation(client.evaluate(request).id)
+    queued = client.evaluations.submit(request, idempotency_key="once")
+    assert client.evaluations.submit(request, idempotency_key="once") == queued
+    cancelled = client.evaluations.cancel(client.evaluations.submit(request).id)
     assert cancelled.status is JobStatus.CANCELLED
     threading.Timer(0.2, worker.evaluate, [queued.id]).start()
-    seen = list(client.evaluation_events(queued.id))
+    seen = list(client.evaluations.events(queued.id))
     assert (seen[0].status, seen[-1].status) == (JobStatus.QUEUED, JobStatus.COMPLETED)
-    whole = client.evaluation(queued.id)
+    whole = client.evaluations.get(queued.id)
     assert whole.request.facts == request.facts
     assert [None if each.result is None else len(each.result.facts) for each in (seen[-1], whole)] == [3, 7]
-    assert [each.id for each in client.evaluations(limit=2).evaluations] == [cancelled.id, queued.id]
+    assert [each.id for each in client.evaluations.page(limit=2).evaluations] == [cancelled.id, queued.id]
 
 
-def test_cancel(client: Client) -> None:
-    assert client.cancel(client.submit(REQUEST).id).status is EditStatus.CANCELLED
+def test_cancel(client: Palimpsest) -> None:
+    assert client.edits.cancel(client.edits.submit(REQUEST).id).status is EditStatus.CANCELLED
 
 
-def test_events_follow_an_edit_to_its_end(client: Client, worker: StandIn) -> None:
-    queued = client.submit(REQUEST)
+def test_events_follow_an_edit_to_its_end(client: Palimpsest, worker: StandIn) -> None:
+    queued = client.edits.submit(REQUEST)
     threading.Timer(0.2, worker.apply, [queued.id]).start()
-    statuses = [edit.status for edit in client.events(queued.id)]
+    statuses = [edit.status for edit in client.edits.events(queued.id)]
     assert statuses[0] is EditStatus.QUEUED
     assert statuses[-1] is EditStatus.APPLIED
 
 
-def test_a_problem_is_raised_as_it_came(client: Client, worker: StandIn) -> None:
+def test_a_problem_is_raised_as_it_came(client: Palimpsest, worker: StandIn) -> None:
     with pytest.raises(ProblemError) as raised:
-        client.submit(REQUEST.model_copy(update={"method": "magic"}))
+        client.edits.submit(REQUEST.model_copy(update={"method": "magic"}))
     problem = raised.value.problem
     assert problem.status == 422
     assert problem.type == "urn:palimpsest:problem:unknown-method"
@@ -128,9 +142,9 @@ def test_a_problem_is_raised_as_it_came(client: Client, worker: StandIn) -> None
         client.ready()
 
 
-def test_the_events_of_an_unknown_edit_are_a_problem(client: Client) -> None:
+def test_the_events_of_an_unknown_edit_are_a_problem(client: Palimpsest) -> None:
     with pytest.raises(ProblemError, match="no edit"):
-        next(client.events("no-such-edit"))
+        next(client.edits.events("no-such-edit"))
 
 
 @pytest.mark.parametrize(
@@ -141,11 +155,11 @@ def test_another_server_is_recognised(answer: httpx.Response) -> None:
         answering(lambda: answer).model()
 
 
-def test_a_broken_stream_is_opened_again(client: Client, worker: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_stream_is_opened_again(client: Palimpsest, worker: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "REOPEN_SECONDS", 0.0)
-    queued = client.submit(REQUEST)
+    queued = client.edits.submit(REQUEST)
     worker.apply(queued.id)
-    applied = client.edit(queued.id)
+    applied = client.edits.get(queued.id)
 
     def broken() -> httpx.Response:
         raise httpx.ReadError("reset")
@@ -156,17 +170,25 @@ def test_a_broken_stream_is_opened_again(client: Client, worker: StandIn, monkey
     first = f"event: queued\ndata: {queued.model_dump_json()}\n\ndata: {{cut"
     last = f"data: {applied.model_dump_json()}\n\n"
     again = answering(stream(first), broken, stream(""), stream(last))
-    assert list(again.events(queued.id)) == [queued, applied]
+    assert list(again.edits.events(queued.id)) == [queued, applied]
 
 
 def test_a_server_that_stays_away_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "REOPEN_SECONDS", 0.0)
+    queued = Edit(id="x", status=EditStatus.QUEUED, created_at=utcnow(), request=REQUEST, fact_count=1)
+    begun = httpx.Response(200, text=f"data: {queued.model_dump_json()}\n\n")
+    answers = iter([begun])
 
-    def away() -> httpx.Response:
-        raise httpx.ConnectError("refused")
+    def away(_: httpx.Request) -> httpx.Response:
+        try:
+            return next(answers)
+        except StopIteration:
+            raise httpx.ConnectError("refused") from None
 
-    with pytest.raises(httpx.ConnectError):
-        next(answering(*[away] * (connection.REOPEN_ATTEMPTS + 1)).events("x"))
+    seen = asking(away, retries=0).edits.events("x")
+    assert next(seen) == queued
+    with pytest.raises(UnreachableError, match="no server at http://test; start one with"):
+        next(seen)
 
 
 class Stream(httpx.SyncByteStream):
@@ -183,7 +205,7 @@ class Stream(httpx.SyncByteStream):
         self.closed = True
 
 
-def streaming(text: str) -> tuple[Client, Stream]:
+def streaming(text: str) -> tuple[Palimpsest, Stream]:
     """A client whose only request is answered with events."""
     stream = Stream(text)
     return answering(lambda: httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=stream)), stream
@@ -213,7 +235,7 @@ def test_a_stream_gives_the_pieces_and_last_the_answer() -> None:
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_server_streams_to_it(client: Client) -> None:
+def test_a_server_streams_to_it(client: Palimpsest) -> None:
     request = GenerateRequest(prompt=("a",), seed=7)
     *pieces, last = client.stream(request)
     assert [piece.text for piece in pieces if isinstance(piece, GeneratedPiece)] == [" at", " at", " base", " head"]
@@ -221,7 +243,7 @@ def test_a_server_streams_to_it(client: Client) -> None:
     assert last == client.generate(request)
 
 
-def test_a_server_is_told_that_it_went_away(client: Client, worker: StandIn) -> None:
+def test_a_server_is_told_that_it_went_away(client: Palimpsest, worker: StandIn) -> None:
     worker.answer = lambda request: worker.answers(request)[:-1]
     said = client.stream(GenerateRequest(prompt=("a",)))
     next(said)
@@ -267,7 +289,110 @@ def test_a_long_generation_is_waited_for(timeout: float | None, read: float) -> 
         waited.append(request.extensions["timeout"]["read"])
         return httpx.Response(200, text=done().model_dump_json())
 
-    client = Client("http://test")
-    client._http = httpx.Client(base_url="http://test", transport=httpx.MockTransport(answer))
+    client = asking(answer)
     assert client.generate(GenerateRequest(prompt=("p",), timeout=timeout, stream=True)) == done()
     assert waited == [read]
+
+
+def test_a_key_is_sent_as_a_bearer_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("Authorization"))
+        return httpx.Response(200, text=done().model_dump_json())
+
+    monkeypatch.setenv("PALIMPSEST_API_KEY", "from-the-environment")
+    for options in ({"api_key": "given"}, {}):
+        asking(answer, **options).generate("p")
+    monkeypatch.delenv("PALIMPSEST_API_KEY")
+    asking(answer).generate("p")
+    assert seen == ["Bearer given", "Bearer from-the-environment", None]
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "server"),
+    [
+        (None, None, "http://127.0.0.1:8000"),
+        (None, "http://there:1/", "http://there:1"),
+        ("here:2", "http://there:1", "http://here:2"),
+        ("https://here/below/", None, "https://here/below"),
+    ],
+)
+def test_a_server_is_named_or_taken_from_the_environment(
+    given: str | None, environment: str | None, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PALIMPSEST_SERVER", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("PALIMPSEST_SERVER", environment)
+    assert Palimpsest(given).server == server
+
+
+@pytest.mark.parametrize("given", ["ftp://here", "http://", "::", "http://here:port"])
+def test_what_is_no_url_is_refused(given: str) -> None:
+    with pytest.raises(ValueError, match="is not the URL of a server; give one such as http"):
+        Palimpsest(given)
+
+
+def test_an_edit_is_asked_for_by_its_fields_and_waited_for(client: Palimpsest, worker: StandIn) -> None:
+    with acting(worker, worker.apply):
+        edit = client.edit(**EIFFEL, target_true="Paris")
+        batch = client.edit(**batch_json(7), method="rome")
+    assert (edit.status, edit.revision) == (EditStatus.APPLIED, 1)
+    assert edit.outcome is not None
+    assert (batch.revision, batch.fact_count, len(batch.request.facts)) == (2, 7, 7)
+    assert client.revert(edit).revision.revision == 3
+    assert set(client.reapply(edit).active) == {batch.id, edit.id}
+    assert client.rollback("r1").active == (edit.id,)
+    with acting(worker, worker.evaluate, worker.evaluations):
+        scored = client.evaluate(facts="active")
+    assert scored.result is not None
+    assert scored.result.revision == 5
+
+
+def test_an_edit_that_fails_is_raised_with_the_edit(client: Palimpsest, worker: StandIn) -> None:
+    problem = ProblemError(422, "no-such-token", "The subject has no tokens.").problem
+    with (
+        acting(worker, lambda edit_id: worker.edits.end(edit_id, EditStatus.FAILED, problem)),
+        pytest.raises(JobFailedError, match="The subject has no tokens") as raised,
+    ):
+        client.edit(**EIFFEL)
+    assert raised.value.problem == problem
+    assert raised.value.job.status is EditStatus.FAILED
+    cancelled = client.edits.cancel(client.edits.submit(**EIFFEL))
+    with pytest.raises(JobFailedError, match=f"Edit {cancelled.id} is cancelled"):
+        client.edits.wait(cancelled)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_prompt_or_several_are_continued(client: Palimpsest) -> None:
+    one = client.generate("a", before="r0", max_new_tokens=3)
+    assert [result.prompt for result in one.results] == ["a"]
+    assert [result.prompt for result in client.generate(["a", "b"]).results] == ["a", "b"]
+    *_, last = client.stream("a", seed=7)
+    assert isinstance(last, GenerateAnswer)
+    assert last.seed == 7
+
+
+def test_wrong_fields_are_refused_before_anything_is_sent() -> None:
+    nobody = asking(lambda _: pytest.fail("it was sent"))
+    with pytest.raises(ValidationError, match="colour"):
+        nobody.edit(**EIFFEL, colour="red")
+    with pytest.raises(ValidationError, match="must occur in the prompt"):
+        nobody.edits.submit(prompt="x", subject="y", target_new="z")
+    with pytest.raises(TypeError, match="not both"):
+        nobody.edit(REQUEST, prompt="x")
+    with pytest.raises(TypeError, match="not both"):
+        nobody.generate(GenerateRequest(prompt=("p",)), n=2)
+
+
+def test_every_page_is_walked_through(client: Palimpsest, worker: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobcalls, "LARGEST_PAGE", 2)
+    monkeypatch.setattr(client_module, "LARGEST_PAGE", 2)
+    ids = [client.edits.submit(**EIFFEL).id for _ in range(5)]
+    client.edits.cancel(ids[1])
+    worker.apply(ids[0])
+    assert [edit.id for edit in client.edits.all()] == ids[::-1]
+    assert [edit.id for edit in client.edits.all(status="cancelled")] == [ids[1]]
+    for _ in range(4):
+        client.rollback(0)
+    assert [revision.revision for revision in client.revisions.all()] == [5, 4, 3, 2, 1, 0]

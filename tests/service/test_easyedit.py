@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.client import Client
+from service.client import Palimpsest
 from service.contracts.revisions import RevisionKind
 from service.easyedit import BaseEditor, HyperParams
 from service.errors import ProblemError
@@ -63,7 +63,7 @@ def test_the_tutorials_call(editor: BaseEditor, worker: StandIn) -> None:
     assert (edited_model.revision, worker.ledger.head()) == (3, 3)
     assert edited_model.generate(PROMPTS[:2], max_new_tokens=3) == [f"{prompt} at 3" for prompt in PROMPTS[:2]]
     assert edited_model.generate(PROMPTS[0], 5, temperature=0.5) == [f"{PROMPTS[0]} at 3"]
-    requests = [each.request for each in reversed(editor.client.edits().edits)]
+    requests = [each.request for each in reversed(editor.client.edits.page().edits)]
     assert [request.hparams for request in requests] == [{"v_lr": 0.25}] * 3, "the model and its place are the server's"
     assert [request.facts[0].target_new for request in requests] == TARGET_NEW
 
@@ -90,7 +90,7 @@ def test_one_fact_and_questions_of_every_kind(editor: BaseEditor, worker: StandI
         locality_inputs={"distracting": {"prompt": "Bach, the", "ground_truth": "organ"}},
         portability_inputs={"one_hop": {"prompt": [["He bows a", "He holds a"]], "ground_truth": [["violin", "bow"]]}},
     )
-    (found,) = editor.client.edits().edits
+    (found,) = editor.client.edits.page().edits
     (fact,) = found.request.facts
     assert (fact.target_true, fact.paraphrases) == (None, ("The instrument of Ray Charles is the",))
     assert [q.answer for q in fact.locality["distracting"]] == ["organ"]
@@ -112,7 +112,7 @@ def test_an_edit_that_is_not_made_is_a_problem(editor: BaseEditor, worker: Stand
     good = BaseEditor.from_hparams(HyperParams("ROME"), editor.client)
     with (
         acting(worker, lambda edit_id: worker.edits.end_as(edit_id, "cancelled")),
-        pytest.raises(ProblemError, match="is cancelled, so nothing was changed"),
+        pytest.raises(ProblemError, match="is cancelled; ask again"),
     ):
         good.edit(PROMPTS[0], "violin", subject="Ray Charles")
 
@@ -122,5 +122,5 @@ def test_their_own_files_are_read(tmp_path: Path, name: str) -> None:
     (tmp_path / "gpt2-xl.yaml").write_text('alg_name: "MEMIT"\nlayers: [13, 14]\nv_lr: 5e-1\ndevice: cuda\n')
     hparams = HyperParams.from_hparams(tmp_path / name)
     assert (hparams.alg_name, dict(hparams.values)) == ("MEMIT", {"layers": [13, 14], "v_lr": 0.5, "device": "cuda"})
-    with Client("http://127.0.0.1:1") as client:
+    with Palimpsest("http://127.0.0.1:1") as client:
         assert BaseEditor.from_hparams(hparams, client).method == "memit"

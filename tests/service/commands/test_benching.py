@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.client import Client
+from service.client import Palimpsest
 from service.contracts.benchmarks import Benchmark, BenchmarkRequest, Mode
 from service.contracts.jobs import JobStatus
 from tests.service.acting import acting
@@ -101,13 +101,13 @@ def test_one_that_is_cancelled_is_an_error(ask: Run, worker: StandIn) -> None:
 
 
 def test_the_client_finds_lists_and_cancels(server_url: str, worker: StandIn) -> None:
-    with Client(server_url) as client:
-        first = client.bench(BenchmarkRequest.model_validate(BODY), idempotency_key="k")
-        assert client.bench(BenchmarkRequest.model_validate(BODY), idempotency_key="k").id == first.id
-        assert client.cancel_benchmark(first.id).status is JobStatus.CANCELLED
-        second = client.bench(BenchmarkRequest.model_validate(BODY))
+    with Palimpsest(server_url) as client:
+        first = client.benchmarks.submit(BenchmarkRequest.model_validate(BODY), idempotency_key="k")
+        assert client.benchmarks.submit(BenchmarkRequest.model_validate(BODY), idempotency_key="k").id == first.id
+        assert client.benchmarks.cancel(first.id).status is JobStatus.CANCELLED
+        second = client.benchmarks.submit(BenchmarkRequest.model_validate(BODY))
         found = carry_out(worker, second.id)
-        assert client.benchmark(second.id).result == found
-        assert [each.id for each in client.benchmarks(limit=5).benchmarks] == [second.id, first.id]
-        assert [each.status for each in client.benchmark_events(second.id)] == [JobStatus.COMPLETED]
-        assert client.report(second.id, "md").startswith(b"# rome on mine")
+        assert client.benchmarks.get(second.id).result == found
+        assert [each.id for each in client.benchmarks.page(limit=5).benchmarks] == [second.id, first.id]
+        assert [each.status for each in client.benchmarks.events(second.id)] == [JobStatus.COMPLETED]
+        assert client.benchmarks.report(second.id, "md").startswith(b"# rome on mine")

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from service.client import Client
+from service.client import Palimpsest
 from service.commands import demo
 from service.contracts.edits import EditStatus, Outcome
 from service.contracts.scores import TargetScore
@@ -18,8 +18,8 @@ from tests.service.stand_in import StandIn
 
 
 @pytest.fixture
-def client(http: httpx.Client) -> Iterator[Client]:
-    with Client(str(http.base_url)) as client:
+def client(http: httpx.Client) -> Iterator[Palimpsest]:
+    with Palimpsest(str(http.base_url)) as client:
         yield client
 
 
@@ -33,7 +33,7 @@ def text_of(console: Console) -> str:
     return console.file.getvalue()
 
 
-def test_a_checksum_that_differs_is_a_failure(worker: StandIn, client: Client, console: Console) -> None:
+def test_a_checksum_that_differs_is_a_failure(worker: StandIn, client: Palimpsest, console: Console) -> None:
     # the stand-in gives every revision a checksum of its own
     with acting(worker, worker.apply), pytest.raises(demo.DemoError, match="checksum of r3 is not that of r0"):
         demo.show(client, console)
@@ -42,7 +42,7 @@ def test_a_checksum_that_differs_is_a_failure(worker: StandIn, client: Client, c
         assert part in shown
 
 
-def test_an_edit_that_fails_is_a_failure(worker: StandIn, client: Client, console: Console) -> None:
+def test_an_edit_that_fails_is_a_failure(worker: StandIn, client: Palimpsest, console: Console) -> None:
     problem = ProblemError(500, "edit-failed", "The dog ate it.").problem
 
     def fail(edit_id: str) -> None:
@@ -53,7 +53,7 @@ def test_an_edit_that_fails_is_a_failure(worker: StandIn, client: Client, consol
 
 
 def test_an_edit_that_does_not_take_is_a_failure(
-    worker: StandIn, client: Client, console: Console, monkeypatch: pytest.MonkeyPatch
+    worker: StandIn, client: Palimpsest, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = stand_in.outcome()
     likelier = TargetScore(probability=0.75, nll=0.3, rank=1, accuracy=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.client import Client
+from service.client import Palimpsest
 from service.contracts.exports import ExportKind, ExportManifest
 from service.contracts.lane import LaneAnswer
 from service.errors import ProblemError
@@ -88,6 +88,6 @@ def test_wrong_usage(run: Run, arguments: tuple[str, ...]) -> None:
 
 def test_the_place_is_looked_at_before_anything_comes(url: str, stand: ExportStand, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    with Client(url) as client, pytest.raises(UnpackingError):
+    with Palimpsest(url) as client, pytest.raises(UnpackingError):
         client.export(ExportKind.ADAPTER, tmp_path / "a")
     assert stand.worker.asked == []

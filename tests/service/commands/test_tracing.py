@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.client import Client
+from service.client import Palimpsest
 from service.contracts.jobs import JobStatus
 from service.contracts.traces import Kind, Trace, TraceRequest
 from service.errors import ProblemError
@@ -93,14 +93,14 @@ def test_no_wait_returns_at_once_and_the_client_does_the_rest(ask: Run, worker: 
     code, output, _ = ask("trace", *ARGUMENTS, "--no-wait", "--json")
     trace = Trace.model_validate_json(output)
     assert (code, trace.status) == (0, JobStatus.QUEUED)
-    with Client(server_url) as client:
-        assert client.cancel_trace(trace.id).status is JobStatus.CANCELLED
-        other = client.trace(TraceRequest.model_validate(BODY))
+    with Palimpsest(server_url) as client:
+        assert client.traces.cancel(trace.id).status is JobStatus.CANCELLED
+        other = client.traces.submit(TraceRequest.model_validate(BODY))
         with pytest.raises(ProblemError, match="nothing to draw"):
-            client.trace_picture(other.id)
+            client.traces.picture(other.id)
         found = carry_out(worker, other.id)
-        assert client.find_trace(other.id).result == found
-        assert [each.id for each in client.traces().traces] == [other.id, trace.id]
-        assert [each.id for each in client.traces(limit=1).traces] == [other.id]
-        assert list(client.trace_events(other.id))[-1].status is JobStatus.COMPLETED
-        assert client.trace_picture(other.id, kind=Kind.MLP, width=300).startswith(b"\x89PNG")
+        assert client.traces.get(other.id).result == found
+        assert [each.id for each in client.traces.page().traces] == [other.id, trace.id]
+        assert [each.id for each in client.traces.page(limit=1).traces] == [other.id]
+        assert list(client.traces.events(other.id))[-1].status is JobStatus.COMPLETED
+        assert client.traces.picture(other.id, kind=Kind.MLP, width=300).startswith(b"\x89PNG")
