@@ -34,8 +34,8 @@ demo: $(STAMP)  ## start everything, rewrite two facts, compare, roll back; ARGS
 serve: $(STAMP)  ## start everything and leave it running; ARGS="--port 8001 ..." are passed on
 	@exec $(BIN)/palimpsest up $(ARGS)
 
-test: $(STAMP)  ## run the tests; ARGS="-k ledger" are passed on
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP)  ## run the tests, two files at a time; ARGS="-k ledger" are passed on
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(STAMP)  ## ruff: rules and format
 	@$(BIN)/ruff check .
