@@ -1,0 +1,100 @@
+// The form that asks for a benchmark: which records, which methods, and how the edits are made.
+
+import { isAbort, newKey } from "../lib/api.js";
+import { h, replace } from "../lib/dom.js";
+import { busy, button, clearProblems, field, problemBox, showProblem } from "../lib/ui.js";
+
+const DATASETS = [
+  "palimpsest",
+  "counterfact",
+  "knowedit-zsre",
+  "knowedit-counterfact",
+  "knowedit-recent",
+  "knowedit-wikibio",
+  "mquake",
+];
+const MODES = {
+  single: "One record an edit, each on the same weights.",
+  batch: "Many records an edit, each on the same weights.",
+  sequential: "Each edit on all those before it.",
+};
+
+/** The form; onAsked(benchmark) gets what the service has queued. */
+export function benchmarkForm({ api, announce }, signal, onAsked) {
+  const inputs = {
+    dataset: h("input", { type: "text", value: DATASETS[0], list: "datasets", required: true }),
+    n: h("input", { type: "number", min: 1, max: 10_000, value: 10 }),
+    mode: h("select", null, Object.keys(MODES).map((value) => h("option", { value }, value))),
+    batch_size: h("input", { type: "number", min: 1, placeholder: "1, or all" }),
+    revision: h("input", { type: "text", placeholder: "base" }),
+    seed: h("input", { type: "number", min: 0, placeholder: "the first records" }),
+  };
+  const known = h("input", { type: "checkbox", id: "known-only" });
+  const methods = h("div", { class: "checks" }, h("p", { class: "hint" }, "loading…"));
+  const trouble = h("div");
+  const submit = button("Start the benchmark", null, { kind: "primary", type: "submit" });
+  const mode = field("Mode", inputs.mode, { name: "mode" });
+  const single = () => {
+    const off = inputs.mode.value === "single";
+    inputs.batch_size.disabled = off;
+    if (off) inputs.batch_size.value = "";
+    replace(mode.querySelector(".hint"), MODES[inputs.mode.value]);
+  };
+  inputs.mode.addEventListener("change", single);
+  single();
+  fillMethods(api, methods, signal).catch((error) => isAbort(error) || replace(methods, problemBox(error)));
+
+  const form = h(
+    "form",
+    { class: "card stack", novalidate: true, onsubmit: (event) => void (event.preventDefault(), busy(submit, send)) },
+    h("h2", null, "Start one"),
+    h(
+      "div",
+      { class: "fields" },
+      field("Data set", inputs.dataset, { name: "dataset", hint: "The project's own facts; others need the hub." }),
+      field("Records", inputs.n, { name: "n", hint: "At most so many." }),
+      mode,
+      field("Records an edit", inputs.batch_size, { name: "batch_size", optional: true }),
+      field("Revision", inputs.revision, { name: "revision", optional: true, hint: "What is edited: base, head, r3." }),
+      field("Seed", inputs.seed, { name: "seed", optional: true, hint: "Draws the records." }),
+    ),
+    h("fieldset", { class: "methods" }, h("legend", { class: "label" }, "Methods"), methods),
+    h("div", { class: "check" }, known, h("label", { for: "known-only" }, "Only records that the model knows: their old target is its own answer")),
+    h("datalist", { id: "datasets" }, DATASETS.map((value) => h("option", { value }))),
+    h("div", { class: "actions" }, submit),
+    trouble,
+  );
+
+  async function send() {
+    clearProblems(form, trouble);
+    try {
+      const benchmark = await api.post("/benchmarks", bodyOf(inputs, known, methods), { idempotencyKey: newKey(), signal });
+      announce("The benchmark waits in line");
+      onAsked(benchmark);
+    } catch (error) {
+      if (!isAbort(error)) showProblem(form, trouble, error);
+    }
+  }
+
+  return form;
+}
+
+function bodyOf(inputs, known, methods) {
+  const given = Object.entries(inputs).filter(([, { value }]) => value.trim() !== "");
+  const numbers = ["n", "batch_size", "seed"];
+  return {
+    ...Object.fromEntries(given.map(([name, { value }]) => [name, numbers.includes(name) ? Number(value) : value.trim()])),
+    methods: [...methods.querySelectorAll("input:checked")].map(({ value }) => value),
+    known_only: known.checked,
+  };
+}
+
+async function fillMethods(api, place, signal) {
+  const { methods } = await api.get("/methods", {}, { signal });
+  const box = ({ name, title }) => {
+    const id = `method-${name}`;
+    const input = h("input", { type: "checkbox", value: name, id, checked: name === "rome" });
+    return h("div", { class: "check" }, input, h("label", { for: id, title }, name));
+  };
+  replace(place, methods.filter(({ defaults }) => defaults).map(box));
+}
