@@ -227,6 +227,7 @@ def test_openapi_is_complete() -> None:
         "/revisions/{revision}/checkpoint",
         "/rollback",
         "/model",
+        "/examples",
         "/methods",
         "/health",
         "/ready",
