@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from redis import Redis
@@ -91,6 +92,18 @@ class Board:
             card=self._parsed(card) if card else None,
             head=int(last[0][0].split("-")[0]) if last else None,
         )
+
+    def generations(self) -> int:
+        """How many generations wait or are being answered."""
+        return int(self._redis.xlen(self._keys.lane))
+
+    def waiting_since(self, line: Iterable[tuple[str, str]]) -> datetime | None:
+        """When the first of these jobs, noun and id, was accepted that does not run yet; None if all do."""
+        for noun, job_id in line:
+            status, created_at = self._redis.hmget(self._keys.job(noun, job_id), "status", "created_at")
+            if status == JobStatus.QUEUED:
+                return datetime.fromisoformat(created_at)
+        return None
 
     def counter(self, card: ModelCard) -> CountTokens:
         """Counts tokens as the worker's model would."""

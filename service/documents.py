@@ -33,7 +33,7 @@ class Shape(Generic[Document]):
     @property
     def glance(self) -> tuple[str, ...]:
         """And those that stay as they are. The request has the first facts only."""
-        return ("request", "created_at", *self.changing)
+        return ("request", "created_at", "request_id", *self.changing)
 
     @property
     def whole(self) -> tuple[str, ...]:
@@ -42,7 +42,11 @@ class Shape(Generic[Document]):
 
     def stays(self, fields: Mapping[str, str]) -> dict[str, Any]:
         """What never changes of a job, as it was read."""
-        return {"request": _joined(fields, "request"), "created_at": datetime.fromisoformat(fields["created_at"])}
+        return {
+            "request": _joined(fields, "request"),
+            "created_at": datetime.fromisoformat(fields["created_at"]),
+            "request_id": fields.get("request_id"),
+        }
 
     def assemble(
         self, job_id: str, fields: Mapping[str, str], known: Mapping[str, Any], position: int | None

@@ -15,6 +15,7 @@ from service.documents import Document, Shape, cut, request_fields
 from service.errors import ProblemError
 from service.keys import Keys
 from service.listing import Listing
+from service.origin import ORIGIN, Origin
 
 IDEMPOTENCY_SECONDS = 7 * 24 * 3600
 """How long an Idempotency-Key is remembered."""
@@ -117,7 +118,8 @@ class Jobs(Listing[Document], Generic[Request, Document]):
             self._keys.sequence,
             self._keys.idempotency(self.noun, idempotency_key or ""),
         ]
-        args = [job_id, utcnow().isoformat(), digest, IDEMPOTENCY_SECONDS, *_flat(self.asked(request))]
+        fields = {**ORIGIN.get().fields(), **self.asked(request)}
+        args = [job_id, utcnow().isoformat(), digest, IDEMPOTENCY_SECONDS, *_flat(fields)]
         kind, value = self._create(keys=keys, args=args)
         if kind == "created":
             return job_id, True
@@ -129,6 +131,12 @@ class Jobs(Listing[Document], Generic[Request, Document]):
         """The id of the job that this key has made already; a 409 problem if the body was another."""
         value = self._redis.get(self._keys.idempotency(self.noun, idempotency_key))
         return self._same(value, _digest(request)) if value else None
+
+    def origin(self, job_id: str) -> Origin:
+        """Whose request has made the job."""
+        names = tuple(Origin.__dataclass_fields__)
+        values = self._redis.hmget(self._keys.job(self.noun, job_id), names)
+        return Origin(**{name: value or "" for name, value in zip(names, values, strict=True)})
 
     def cancel(self, job_id: str) -> None:
         """End a queued job now, or ask the worker to end a running one; 409 if it has ended."""

@@ -1,13 +1,16 @@
 """Runs the API under uvicorn, so that it stops without cutting anybody off."""
 
 import contextlib
+import logging
 import socket
 
 import uvicorn
 from fastapi import FastAPI
 
+from service import logs
 from service.app import create_app
 from service.settings import Settings
+from service.spans import Spans, sending
 
 GRACEFUL_SECONDS = 3
 """How long requests may take to end; those that wait or watch are told to after a second at most."""
@@ -23,6 +26,7 @@ class Server(uvicorn.Server):
                 host=host,
                 port=port,
                 lifespan="on",
+                log_config=None,
                 log_level="warning",
                 access_log=False,
                 server_header=False,
@@ -38,14 +42,16 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def make_server(settings: Settings) -> Server:
+def make_server(settings: Settings, spans: Spans | None = None) -> Server:
     """The API on `settings.host` and `settings.port`; its `run()` blocks until a signal."""
-    return Server(create_app(settings), settings.host, settings.port)
+    return Server(create_app(settings, spans), settings.host, settings.port)
 
 
 def run(settings: Settings) -> bool:
-    """Serve until a signal comes; False if the API could not start."""
-    server = make_server(settings)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run()
+    """Serve until a signal comes, logging as the settings say; False if the API could not start."""
+    logs.set_up("api", settings.log_format, logging.WARNING)
+    with sending("api") as spans:
+        server = make_server(settings, spans)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run()
     return server.started

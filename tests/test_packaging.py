@@ -23,7 +23,8 @@ LEFT_OUT = ("hub",)
 
 SHARED = {
     *("active", "benchmarks", "checks", "contracts", "datasets", "documents", "edits", "errors", "evaluations"),
-    *("items", "jobs", "keys", "ledger", "listing", "queue", "traces", "unpacking", "wording"),
+    *("items", "jobs", "keys", "ledger", "listing", "logs", "origin", "queue", "spans", "traces"),
+    *("unpacking", "wording"),
 }
 """What the worker takes from the service."""
 

@@ -1,6 +1,7 @@
 """The worker's signs of life: what it says of itself in Redis, and the thread that keeps saying it."""
 
 import logging
+import math
 import os
 import secrets
 import threading
@@ -22,6 +23,10 @@ FORGOTTEN_SECONDS = 3600
 """After so long without a beat a worker's name is forgotten; its notice has expired long before."""
 
 
+LONGEST_SECONDS = 1e9
+"""Told of a step that will never end: JSON has no infinity."""
+
+
 def machine() -> str:
     """What the names of all workers of this machine, or container, begin with."""
     return f"{os.uname().nodename}-"
@@ -30,29 +35,35 @@ def machine() -> str:
 class Board:
     """The worker's notices in Redis: who it is, what it does, whether it leads, which revision it serves.
 
-    worker: a name that is new at every start; each_beat: what else is due at every beat, such as keeping the lease.
+    worker: a name that is new at every start; stalled_seconds: a step of the model thread that takes longer hangs.
+    each_beat: what else is due at every beat, such as keeping the lease.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, seconds: float) -> None:
+    def __init__(self, redis: Redis, keys: Keys, seconds: float, stalled_seconds: float = math.inf) -> None:
         self.worker = f"{machine()}{os.getpid()}-{secrets.token_hex(4)}"
         self.each_beat: list[Callable[[], None]] = []
         self._redis: Any = redis
         self._keys = keys
         self._milliseconds = int(seconds * 1000)
+        self._stalled_seconds = stalled_seconds
         self._since = utcnow()
         self._leader = False
         self._state = WorkerState.STARTING
         self._detail = ""
         self._revision: Callable[[], int | None] = lambda: None
+        self._step_seconds: Callable[[], float] = lambda: 0.0
 
     def show(self, state: WorkerState, detail: str) -> None:
         """Say what the worker does now."""
         self._state, self._detail = state, detail
         self._write()
 
-    def serving(self, revision: Callable[[], int | None]) -> None:
-        """Say that the worker is ready; `revision` tells which one it serves."""
-        self._revision = revision
+    def serving(self, revision: Callable[[], int | None], step_seconds: Callable[[], float] = lambda: 0.0) -> None:
+        """Say that the worker is ready.
+
+        revision: tells which one it serves; step_seconds: how long the present step of its model thread has taken.
+        """
+        self._revision, self._step_seconds = revision, step_seconds
         self.show(WorkerState.READY, "serving")
 
     def leading(self) -> None:
@@ -94,13 +105,17 @@ class Board:
             log.warning("could not take down the worker's notice; it expires by itself")
 
     def _write(self) -> None:
+        state, detail, taken = self._state, self._detail, self._step_seconds()
+        if taken > self._stalled_seconds and state in (WorkerState.READY, WorkerState.BEHIND):
+            state, detail = WorkerState.STALLED, _stalled(taken)
         status = WorkerStatus(
             worker=self.worker,
             pid=os.getpid(),
             leader=self._leader,
-            state=self._state,
-            detail=self._detail,
+            state=state,
+            detail=detail,
             revision=self._revision(),
+            step_seconds=round(min(taken, LONGEST_SECONDS), 3),
             since=self._since,
         )
         pipeline = self._redis.pipeline(transaction=True)
@@ -108,6 +123,12 @@ class Board:
         pipeline.zadd(self._keys.workers, {self.worker: time.time()})
         pipeline.zremrangebyscore(self._keys.workers, 0, time.time() - FORGOTTEN_SECONDS)
         pipeline.execute()
+
+
+def _stalled(taken: float) -> str:
+    if math.isinf(taken):
+        return "the model thread has ended; the worker has to be started again"
+    return f"a step has taken {taken:.0f} s; kill -USR1 {os.getpid()} writes into the worker's log where it is"
 
 
 class Heartbeat(threading.Thread):

@@ -147,7 +147,7 @@ class Serving:
         lane.open()
         thread.serve(lambda: _turn(readers, exporter, follower, gone, lane, moves), self._fatal)
         with _running(thread, (outbox, gone, lane, follower), moves):
-            self._board.serving(lambda: self._resident.revision)
+            self._board.serving(lambda: self._resident.revision, lambda: thread.step_seconds)
             log.info("ready: %s at r%d", loaded.name, self._resident.revision)
             if not leads:
                 self._succeed(lease, history, thread)

@@ -7,6 +7,7 @@ from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.keys import blobs_place
+from service.logs import Format
 
 HPARAMS = Path(__file__).resolve().parent.parent / "hparams"
 
@@ -48,6 +49,14 @@ class Settings(BaseSettings):
         ge=0,
         description="of continuations' keys and values; else a quarter of the memory that is free",
     )
+    stalled_seconds: float = Field(
+        300.0, gt=0, description="a worker one of whose steps takes longer is not ready, and told to be restarted"
+    )
+    metrics_port: int | None = Field(
+        None, ge=1, le=65535, description="where Prometheus reads the worker's metrics; else they are not served"
+    )
+    metrics_host: str = Field("127.0.0.1", description="the address of that port")
+    log_format: Format = Field("text", description="json: one object a line, with the request id of each job")
     lease_seconds: float = Field(10.0, gt=0, description="a worker silent for so long has lost the model to another")
 
     def blobs_of(self, model: str) -> str:

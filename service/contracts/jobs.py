@@ -51,6 +51,7 @@ class Job(Contract, Generic[Status]):
     id: str
     status: Status
     created_at: datetime
+    request_id: Annotated[str | None, Field(description="X-Request-Id of the request that asked for it")] = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     attempts: Annotated[int, Field(description="how often a worker has taken it up without handing it back")] = 0

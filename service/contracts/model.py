@@ -62,6 +62,7 @@ class WorkerState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     BEHIND = "behind"
+    STALLED = "stalled"
     STOPPING = "stopping"
 
 
@@ -74,6 +75,9 @@ class WorkerStatus(Contract):
     state: WorkerState
     detail: str
     revision: Annotated[int | None, Field(description="the one that it serves")] = None
+    step_seconds: Annotated[
+        float, Field(description="how long the running step has taken; of a stalled worker too long")
+    ] = 0.0
     since: datetime
 
 

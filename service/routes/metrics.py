@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: where the head is, which worker is where, what waits."""
+"""Metrics for Prometheus: where the head is, which worker is where, what waits, and what this process has answered."""
 
 from collections.abc import Iterator
 
@@ -11,6 +11,7 @@ from service.board import Notices
 from service.contracts.model import WorkerState
 from service.contracts.revisions import Revision
 from service.dependencies import Services, WithServices
+from service.jobs import in_line, utcnow
 
 router = APIRouter(tags=["health"])
 
@@ -22,10 +23,14 @@ router = APIRouter(tags=["health"])
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 def metrics(services: WithServices) -> Response:
-    """Gauges of this moment, in Prometheus' text format."""
-    registry = CollectorRegistry()
-    registry.register(_Moment(services))
-    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    """In Prometheus' text format: the model at this moment, and the requests that this process has answered.
+
+    Those of a model are the same from every process of the API. Workers tell of themselves at a port of their own.
+    """
+    moment = CollectorRegistry()
+    moment.register(_Moment(services))
+    text = generate_latest(moment) + generate_latest(services.telemetry.registry)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 class _Moment(Collector):
@@ -39,10 +44,13 @@ class _Moment(Collector):
         services = self._services
         notices = services.board.look()
         yield from _workers(notices)
-        pending = GaugeMetricFamily("palimpsest_jobs_pending", "Jobs queued or running", labels=["model", "kind"])
-        for jobs in (services.edits, services.evaluations):
-            pending.add_metric([notices.model, jobs.noun], len(jobs.pending()))
-        yield pending
+        yield from _line(services)
+        yield _gauge(
+            "palimpsest_generations_pending",
+            "Generations that wait or are being answered",
+            services.keys.model,
+            services.board.generations(),
+        )
         if notices.head is not None:
             yield from _head(notices.model, services.ledger.revision(notices.head))
 
@@ -50,15 +58,33 @@ class _Moment(Collector):
 def _workers(notices: Notices) -> Iterator[GaugeMetricFamily]:
     labels = ["model", "worker", "leader"]
     ready = GaugeMetricFamily("palimpsest_worker_ready", "1 for a worker that answers readers", labels=labels)
+    stalled = GaugeMetricFamily("palimpsest_worker_stalled", "1 for one whose model thread hangs", labels=labels)
     revision = GaugeMetricFamily("palimpsest_worker_revision", "The revision that a worker serves", labels=labels)
     lag = GaugeMetricFamily("palimpsest_worker_lag_revisions", "Revisions that a worker is behind", labels=labels)
     for worker in notices.workers:
         values = [notices.model, worker.worker, str(worker.leader).lower()]
         ready.add_metric(values, worker.state is WorkerState.READY)
+        stalled.add_metric(values, worker.state is WorkerState.STALLED)
         if worker.revision is not None and notices.head is not None:
             revision.add_metric(values, worker.revision)
             lag.add_metric(values, max(0, notices.head - worker.revision))
-    yield from (ready, revision, lag)
+    yield from (ready, stalled, revision, lag)
+
+
+def _line(services: Services) -> Iterator[GaugeMetricFamily]:
+    kinds = (services.edits, services.evaluations, services.traces, services.benchmarks)
+    line = in_line(kinds)
+    pending = GaugeMetricFamily("palimpsest_jobs_pending", "Jobs queued or running", labels=["model", "kind"])
+    for jobs in kinds:
+        pending.add_metric([services.keys.model, jobs.noun], sum(noun == jobs.noun for noun, _ in line))
+    yield pending
+    since = services.board.waiting_since(line)
+    yield _gauge(
+        "palimpsest_queue_wait_seconds",
+        "How long the job that is next has waited; 0 if none waits",
+        services.keys.model,
+        0.0 if since is None else max(0.0, (utcnow() - since).total_seconds()),
+    )
 
 
 def _head(model: str, head: Revision) -> Iterator[GaugeMetricFamily]:
@@ -74,6 +100,10 @@ def _head(model: str, head: Revision) -> Iterator[GaugeMetricFamily]:
             "palimpsest_head_norm": ("Largest relative change of a layer's weights", largest),
         }
     for name, (meaning, value) in found.items():
-        gauge = GaugeMetricFamily(name, meaning, labels=["model"])
-        gauge.add_metric([model], value)
-        yield gauge
+        yield _gauge(name, meaning, model, value)
+
+
+def _gauge(name: str, meaning: str, model: str, value: float) -> GaugeMetricFamily:
+    gauge = GaugeMetricFamily(name, meaning, labels=["model"])
+    gauge.add_metric([model], value)
+    return gauge

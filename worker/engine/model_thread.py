@@ -1,11 +1,14 @@
 """The only thread that ever touches the model: one long task step by step, and readers between the steps."""
 
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextvars import Context, copy_context
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from worker.editing.progress import Step, Steps
@@ -21,6 +24,17 @@ class StoppedError(Exception):
     """The task was asked to stop between two steps; it has left nothing behind."""
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What is to be run, whom to tell, when to stop; in the context of whoever submitted it, whose logs it writes."""
+
+    steps: Steps[Any]
+    on_step: Callable[[Step], None]
+    stop: threading.Event
+    future: Future[Any]
+    context: Context
+
+
 class ModelThread(threading.Thread):
     """Runs tasks one after the other, each a generator that yields between small steps.
 
@@ -33,7 +47,8 @@ class ModelThread(threading.Thread):
         super().__init__(name="model", daemon=True)
         self._serve_readers: Callable[[], bool] = lambda: False
         self._on_fatal: Callable[[BaseException], None] = lambda _: None
-        self._tasks: deque[tuple[Steps[Any], Callable[[Step], None], threading.Event, Future[Any]]] = deque()
+        self._tasks: deque[_Task] = deque()
+        self._step_began: float | None = None
         self._changed = threading.Condition()
         self._awake = False
         self._ending = False
@@ -74,7 +89,7 @@ class ModelThread(threading.Thread):
             if self._ended is not None:
                 future.set_exception(self._ended)
                 return future
-            self._tasks.append((steps, on_step, stop, future))
+            self._tasks.append(_Task(steps, on_step, stop, future, copy_context()))
             self._changed.notify()
         return future
 
@@ -83,6 +98,17 @@ class ModelThread(threading.Thread):
         with self._changed:
             self._awake = True
             self._changed.notify()
+
+    @property
+    def step_seconds(self) -> float:
+        """How long the present step of a task or of the readers has taken; 0 between them, infinite once it has ended.
+
+        To be asked by other threads: whether this one hangs.
+        """
+        began = self._step_began
+        if not self.is_alive():
+            return math.inf
+        return 0.0 if began is None else time.monotonic() - began
 
     def end(self) -> None:
         """End after the present step; tasks that are left are stopped."""
@@ -106,9 +132,9 @@ class ModelThread(threading.Thread):
     def _abandon(self, error: BaseException) -> None:
         with self._changed:
             self._ended = error
-            for steps, _, _, future in self._tasks:
-                _close(steps)
-                future.set_exception(error)
+            for task in self._tasks:
+                _close(task.steps)
+                task.future.set_exception(error)
 
     def _wait(self) -> bool:
         with self._changed:
@@ -120,8 +146,9 @@ class ModelThread(threading.Thread):
         """Serve readers until nothing is left, or they have had more of the time than the task."""
         self._more = True
         while self._more and not self._ending:
-            begin = time.monotonic()
+            self._step_began = begin = time.monotonic()
             self._more = self._serve_readers()
+            self._step_began = None
             self._readers_lead += time.monotonic() - begin
             if not self._tasks:
                 self._readers_lead = 0.0  # who is alone takes nothing from anybody
@@ -131,8 +158,9 @@ class ModelThread(threading.Thread):
     def _work(self) -> None:
         """Advance the task by a step, or by more until it has had as much of the time as the readers who wait."""
         while self._tasks and not self._ending:
-            begin = time.monotonic()
+            self._step_began = begin = time.monotonic()
             self._advance()
+            self._step_began = None
             self._readers_lead -= time.monotonic() - begin
             if not self._more or self._awake or self._readers_lead <= 0:
                 break
@@ -140,25 +168,25 @@ class ModelThread(threading.Thread):
             self._readers_lead = 0.0
 
     def _advance(self) -> None:
-        steps, on_step, stop, future = self._tasks[0]
-        if stop.is_set():
+        task = self._tasks[0]
+        if task.stop.is_set():
             self._tasks.popleft()
-            steps.close()
-            future.set_exception(StoppedError())
+            task.steps.close()
+            task.future.set_exception(StoppedError())
             return
         try:
-            on_step(next(steps))
+            task.on_step(task.context.run(next, task.steps))
         except StopIteration as end:
             self._tasks.popleft()
-            future.set_result(end.value)
+            task.future.set_result(end.value)
         except WorkerError:
             raise
         except Exception as error:
             if device_error(error) is not None:
                 raise
             self._tasks.popleft()
-            steps.close()
-            future.set_exception(error)
+            task.steps.close()
+            task.future.set_exception(error)
 
 
 def _close(steps: Steps[Any]) -> None:

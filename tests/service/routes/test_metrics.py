@@ -31,15 +31,44 @@ def test_where_everything_stands(http: httpx.Client, worker: StandIn) -> None:
     assert found["palimpsest_worker_ready"] == [(leader, 1), (other, 0)]
     assert found["palimpsest_worker_revision"] == [(leader, 1), (other, 0)]
     assert found["palimpsest_worker_lag_revisions"] == [(leader, 0), (other, 1)]
-    assert found["palimpsest_jobs_pending"] == [({**MODEL, "kind": "edit"}, 1), ({**MODEL, "kind": "evaluation"}, 0)]
+    assert found["palimpsest_worker_stalled"] == [(leader, 0), (other, 0)]
+    pending = {"edit": 1, "evaluation": 0, "trace": 0, "benchmark": 0}
+    assert found["palimpsest_jobs_pending"] == [({**MODEL, "kind": kind}, count) for kind, count in pending.items()]
     values = {name: samples[0][1] for name, samples in found.items() if samples[0][0] == MODEL}
+    assert values.pop("palimpsest_queue_wait_seconds") > 0
     assert values == {
+        "palimpsest_generations_pending": 0,
         "palimpsest_head_revision": 1,
         "palimpsest_active_edits": 1,
         "palimpsest_head_perplexity_ratio": 1.04,
         "palimpsest_head_kl": 0.02,
         "palimpsest_head_norm": 0.25,
     }
+
+
+def test_a_job_that_runs_waits_no_longer(http: httpx.Client, worker: StandIn) -> None:
+    worker.edits.take_up(queue_edit(worker.edits).id)
+    assert _read(http)["palimpsest_queue_wait_seconds"] == [(MODEL, 0)]
+
+
+def test_requests_are_counted_by_route_and_never_by_what_a_client_makes_up(http: httpx.Client, worker: StandIn) -> None:
+    edit = queue_edit(worker.edits)
+    for path in (f"/edits/{edit.id}", "/edits/0123456789abcdef", "/no/such/path", "/generate?prompt=secret"):
+        http.get(path)
+    http.request("BREW", "/edits")
+    text = http.get("/metrics").text
+    found = {
+        (sample.labels["method"], sample.labels["path"], sample.labels["status"])
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "palimpsest_http_requests_total"
+    }
+    one = "/edits/{edit_id}"
+    assert {("GET", one, "200"), ("GET", one, "404"), ("GET", "unknown", "404")} <= found
+    assert ("unknown", "/edits", "405") in found
+    assert edit.id not in text
+    assert "secret" not in text
+    assert "/no/such" not in text
 
 
 def test_before_there_is_anything(http: httpx.Client) -> None:
