@@ -20,6 +20,7 @@ from service.contracts.revisions import ActivationRequest, Revision, RollbackReq
 from service.errors import ProblemError, no_worker, revision_not_reached
 from service.exchange import LOOK_UP_SECONDS, Exchange, bad_answer
 from service.keys import Keys
+from service.origin import ORIGIN
 
 EXPORT_SECONDS = 300.0
 """How long files are waited for that one request makes."""
@@ -132,7 +133,12 @@ class Lane:
         most = most or self._timeout
         seconds = min(timeout or most, most)
         request = LaneRequest(
-            id=secrets.token_hex(8), body=body, deadline=time.time() + seconds, answers=self._answers.stream
+            id=secrets.token_hex(8),
+            body=body,
+            deadline=time.time() + seconds,
+            answers=self._answers.stream,
+            request_id=ORIGIN.get().request_id,
+            by=ORIGIN.get().by,
         )
         with self._answers.to(request.id) as mailbox:
             try:

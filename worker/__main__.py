@@ -4,7 +4,6 @@ import faulthandler
 import logging
 import os
 import signal
-import sys
 import time
 from types import FrameType
 
@@ -12,11 +11,14 @@ from pydantic import ValidationError
 from redis import Redis
 from redis.exceptions import RedisError
 
+from service import logs
 from service.contracts.model import WorkerState
 from service.keys import Keys, model_name
+from service.spans import Spans, sending
 from worker.errors import WorkerError
 from worker.heartbeat import Board, Heartbeat
 from worker.settings import Settings
+from worker.telemetry import Telemetry
 
 log = logging.getLogger("worker")
 
@@ -27,7 +29,7 @@ REDIS_SECONDS = 30
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
     name = os.environ.get("PALIMPSEST_NAME", "worker")  # not a setting: settings that are wrong are told under it
-    logging.basicConfig(level=logging.INFO, format=f"{name}: %(message)s", stream=sys.stderr)
+    logs.set_up(name, os.environ.get("PALIMPSEST_LOG_FORMAT", "text"), logging.INFO)
     faulthandler.register(signal.SIGUSR1)  # kill -USR1 shows where every thread is
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, _end)
@@ -54,13 +56,17 @@ def _serve(settings: Settings) -> None:
     redis = Redis.from_url(settings.redis_url, decode_responses=True)
     raw_redis = Redis.from_url(settings.redis_url)
     _wait_for(redis)
-    board = Board(redis, Keys(model_name(settings.model)), settings.lease_seconds)
+    telemetry = Telemetry(model_name(settings.model))
+    if settings.metrics_port is not None:
+        telemetry.serve(settings.metrics_port, settings.metrics_host)
+    board = Board(redis, Keys(model_name(settings.model)), settings.lease_seconds, settings.stalled_seconds)
     board.show(WorkerState.STARTING, "loading the model")
     seconds = settings.lease_seconds
     heartbeat = Heartbeat(board.beat, seconds / 4, seconds, lambda: os.kill(os.getpid(), signal.SIGTERM))
     heartbeat.start()
     try:
-        _load_and_serve(settings, redis, raw_redis, board)
+        with sending("worker") as spans:
+            _load_and_serve(settings, redis, raw_redis, board, telemetry, spans)
     finally:
         heartbeat.end()
         board.take_down()
@@ -70,7 +76,9 @@ def _serve(settings: Settings) -> None:
             raise WorkerError(f"The heartbeat ended: {heartbeat.failure}") from heartbeat.failure
 
 
-def _load_and_serve(settings: Settings, redis: Redis, raw_redis: Redis, board: Board) -> None:
+def _load_and_serve(
+    settings: Settings, redis: Redis, raw_redis: Redis, board: Board, telemetry: Telemetry, spans: Spans
+) -> None:
     begin = time.monotonic()
     # torch takes seconds to import; by now Redis is there, and says that a worker is starting
     from transformers.utils import logging as transformers_logging  # noqa: PLC0415
@@ -87,7 +95,7 @@ def _load_and_serve(settings: Settings, redis: Redis, raw_redis: Redis, board: B
     try:
         loaded = thread.call(lambda: load(settings.model, settings.dtype, settings.device, settings.data_dir))
         log.info("%s loaded on %s in %.1f s", loaded.name, loaded.device, time.monotonic() - begin)
-        Serving(settings, loaded, thread, redis, raw_redis, board).run()
+        Serving(settings, loaded, thread, redis, raw_redis, board, telemetry, spans).run()
     except RuntimeError as error:
         if (fatal := device_error(error)) is not None:
             raise fatal from error

@@ -66,7 +66,7 @@ class Job(ABC, Generic[Document, Result]):
         try:
             self._run(job)
         except ProblemError as error:
-            log.info("%s %s failed: %s", job.noun, job_id, error)
+            log.info("%s %s failed: %s", job.noun, job_id, error.problem.type)  # the detail may hold a prompt
             self._end(job_id, "failed", error.problem)
         except (WorkerError, RedisError):
             raise

@@ -4,6 +4,7 @@ import logging
 import threading
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -145,14 +146,20 @@ class BenchmarkJob(AtRevision[Benchmark, BenchmarkResult]):
 
 @dataclass(frozen=True)
 class Line:
-    """Jobs of all kinds, run in the order of their arrival: whichever the bell was rung for, the first one is next."""
+    """Jobs of all kinds, run in the order of their arrival: whichever the bell was rung for, the first one is next.
+
+    around: entered while a job is run, given the documents of its kind and its id.
+    """
 
     kinds: Sequence[Job[Any, Any]]
+    around: Callable[[Jobs[Any, Any], str], AbstractContextManager[None]] = lambda *_: nullcontext()
 
     def __call__(self, _: str) -> None:
         """Run the job that is first in line, if there is one."""
         for noun, job_id in in_line(self.jobs)[:1]:
-            next(kind for kind in self.kinds if kind.jobs.noun == noun)(job_id)
+            kind = next(kind for kind in self.kinds if kind.jobs.noun == noun)
+            with self.around(kind.jobs, job_id):
+                kind(job_id)
 
     @property
     def jobs(self) -> list[Jobs[Any, Any]]:

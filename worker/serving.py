@@ -22,6 +22,7 @@ from service.jobs import in_line
 from service.keys import Keys
 from service.ledger import Ledger
 from service.queue import FUNCTIONS, open_queue, reset, ring, waiting
+from service.spans import Spans
 from service.traces import Traces
 from worker.benchmarking.benchmarker import Benchmarker
 from worker.card import card_of, tokenizer_text
@@ -46,12 +47,14 @@ from worker.jobs import BenchmarkJob, EditJob, EvaluationJob, Line, TraceJob
 from worker.lane import Lane
 from worker.lease import RETRY_SECONDS, Lease
 from worker.models.loaded import LoadedModel
-from worker.models.memory import free_bytes
+from worker.models.memory import free_bytes, memory
 from worker.models.speed import compute_dtype
 from worker.outbox import Outbox
 from worker.rq_worker import EditWorker
 from worker.settings import Settings
 from worker.statistics.store import StatisticsStore
+from worker.telemetry import Telemetry
+from worker.watching import Watching
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +73,8 @@ class Serving:
         redis: Redis,
         raw_redis: Redis,
         board: Board,
+        telemetry: Telemetry | None = None,
+        spans: Spans | None = None,
     ) -> None:
         self._settings = settings
         self._redis = redis
@@ -78,6 +83,8 @@ class Serving:
         self._thread = thread
         self._resident = thread.call(lambda: Resident(loaded))
         self._board = board
+        self._telemetry = telemetry or Telemetry(loaded.name)
+        self._spans = spans or Spans()
         self._draining = threading.Event()
         self._stop_job = threading.Event()
         self._error: BaseException | None = None
@@ -113,7 +120,7 @@ class Serving:
         ceilings = Ceilings(perplexity_ratio=settings.max_perplexity_ratio, kl=settings.max_kl, norm=settings.max_norm)
         card = card_of(self._resident, methods, defaults, ceilings)
         count_tokens = token_counter(loaded.tokenizer.backend_tokenizer)
-        readers = Readers(history, card, count_tokens, self._most_rows(), self._reading_bytes())
+        readers = Readers(history, card, count_tokens, self._most_rows(), self._reading_bytes(), self._telemetry)
         exporter = Exporter(history, blob_store.folder.under(FOLDER), thread.wake)
         gone, outbox = Gone(self._redis, self._keys, thread.wake), Outbox(self._redis)
         lane, moves = (
@@ -133,15 +140,18 @@ class Serving:
         benchmarker = Benchmarker(history, ledger, editor.computation, journals, fits)
         benchmarks = Benchmarks(self._redis, self._keys)
         tracer, traces = Tracer(history, ledger), Traces(self._redis, self._keys)
+        watching = Watching(self._telemetry, self._spans, methods)
         checked, ending = (thread, card, count_tokens), (self._draining, self._stop_job, lease.extend)
         line = Line(
             (
-                EditJob(edits, *checked, editor.run, *ending),
-                EvaluationJob(evaluations, *checked, ledger.resolve, evaluator.run, *ending),
-                TraceJob(traces, *checked, ledger.resolve, tracer.run, *ending),
-                BenchmarkJob(benchmarks, *checked, ledger.resolve, benchmarker.run, *ending),
-            )
+                EditJob(edits, *checked, watching.phased(editor.run), *ending),
+                EvaluationJob(evaluations, *checked, ledger.resolve, watching.phased(evaluator.run), *ending),
+                TraceJob(traces, *checked, ledger.resolve, watching.phased(tracer.run), *ending),
+                BenchmarkJob(benchmarks, *checked, ledger.resolve, watching.phased(benchmarker.run), *ending),
+            ),
+            watching.around,
         )
+        self._tell_of(history, blob_store, readers)
         if leads:  # before anybody is told that this worker is ready
             self._board.publish(card, tokenizer_text(loaded))
         lane.open()
@@ -159,6 +169,18 @@ class Serving:
             log.info("leading: this worker edits")
             worker.work(logging_level="WARNING")
             self._board.show(WorkerState.STOPPING, "ending the running step")
+
+    def _tell_of(self, history: History, blobs: BlobStore, readers: Readers) -> None:
+        telemetry, loaded = self._telemetry, self._resident.loaded
+        telemetry.holds(sum(parameter.nbytes for parameter in loaded.model.parameters()))
+        telemetry.watch("generation_rows", "Continuations that are decoded together", lambda: readers.rows)
+        telemetry.watch("step_seconds", "How long the running step has taken", lambda: self._thread.step_seconds)
+        telemetry.watch_device(lambda: memory(loaded.device))
+        telemetry.count(
+            "checksum_failures",
+            "Blobs and revisions that did not have the checksum that the ledger names",
+            lambda: history.checks.failures + blobs.damaged,
+        )
 
     def _most_rows(self) -> int:
         device = self._resident.loaded.device.type

@@ -1,5 +1,6 @@
 """What travels through the streams: short requests that a worker answers between two steps."""
 
+import time
 from typing import Annotated
 
 from pydantic import Field
@@ -39,6 +40,9 @@ class LaneRequest(Contract):
     body: DecodeRequest | RollbackRequest | ActivationRequest | ExportRequest
     deadline: Annotated[float, Field(description="Unix time, seconds")]
     answers: Annotated[str, Field(description="the stream that takes the answers of whoever asks")]
+    asked_at: float = Field(default_factory=time.time, description="Unix time, seconds")
+    request_id: Annotated[str, Field(description="X-Request-Id of whoever asks")] = ""
+    by: Annotated[str, Field(description="name of the API key of whoever asks")] = ""
 
 
 class Started(Contract):

@@ -15,7 +15,10 @@ from worker.models.view import Weights
 
 
 class Asked:
-    """One request until it has its last answer. steps: what is to be computed beside its rows; None at their end."""
+    """One request until it has its last answer.
+
+    steps: what is to be computed beside its rows; None at their end. heard: whether its first token was noted.
+    """
 
     def __init__(self, request: LaneRequest, body: DecodeRequest, started: Started, rows: Sequence[Row]) -> None:
         self.request = request
@@ -24,6 +27,7 @@ class Asked:
         self.rows = rows
         self.probabilities: tuple[float, ...] = ()
         self.steps: Steps[tuple[float, ...]] | None = None
+        self.heard = False
         self._telling = list(enumerate(rows))
         self._began = time.perf_counter()
 
@@ -31,6 +35,11 @@ class Asked:
     def speaks(self) -> bool:
         """Whether any of its rows goes on."""
         return any(row.finish is None for row in self.rows)
+
+    @property
+    def spoke(self) -> bool:
+        """Whether any of its rows has got a token."""
+        return any(row.said or row.finish for row in self.rows)
 
     @property
     def ended(self) -> bool:

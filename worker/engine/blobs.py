@@ -17,10 +17,11 @@ SUFFIX = ".safetensors"
 
 
 class BlobStore:
-    """The blobs of one model, in one folder: a path, or a URL that fsspec knows."""
+    """The blobs of one model, in one folder: a path, or a URL that fsspec knows. damaged: how many were, when read."""
 
     def __init__(self, place: str | Path | Folder) -> None:
         self.folder = place if isinstance(place, Folder) else Folder.at(place)
+        self.damaged = 0
 
     def put(self, delta: WeightDelta) -> str:
         """Write a delta durably; returns its sha256, under which it can be read again. Raises StorageError."""
@@ -39,6 +40,7 @@ class BlobStore:
         if content is None:
             raise CorruptStateError(f"Blob {digest} is missing from {self.folder.name}. Restore it from a backup.")
         if hashlib.sha256(content).hexdigest() != digest:
+            self.damaged += 1
             raise CorruptStateError(
                 f"Blob {digest} in {self.folder.name} is damaged: its checksum differs. Restore it from a backup."
             )

@@ -10,6 +10,7 @@ from cachetools import LRUCache
 from redis.exceptions import RedisError
 from torch import Tensor
 
+from service.contracts.access import Asker
 from service.contracts.edits import Outcome
 from service.contracts.revisions import Entry, Revision, RevisionKind
 from service.contracts.scores import Drift
@@ -19,6 +20,7 @@ from service.jobs import utcnow
 from service.ledger import FencedError, HeadMovedError, Ledger
 from worker.editing.delta import WeightDelta
 from worker.engine.blobs import BlobStore
+from worker.engine.checks import Checks
 from worker.engine.mirror import Mirror
 from worker.engine.resident import Resident, digests
 from worker.engine.state import State
@@ -28,6 +30,8 @@ from worker.models.memory import give_back
 from worker.models.view import Weights
 
 log = logging.getLogger(__name__)
+
+NOBODY = Asker()
 
 RECENT = 1000
 """Entries among which a request that is asked again is looked for."""
@@ -55,6 +59,7 @@ class History:
         mirror: Mirror | None = None,
     ) -> None:
         self.resident = resident
+        self.checks = Checks(resident)
         self._ledger = ledger
         self._blobs = blobs
         self._token = token
@@ -112,7 +117,7 @@ class History:
             self._state = None
             return self.weights_at(new[-1].revision)
         self._state = self._state.plus(*map(self._delta, new))
-        self._check(new[-1], self._state.weights)
+        self.checks.check(new[-1], self._state.weights)
         return self._state.weights
 
     def weights_at(self, revision: int) -> Weights:
@@ -123,7 +128,7 @@ class History:
         cached = self._weights.get(entry.checksum)
         if cached is None:
             cached = State.fold(self.resident, self.deltas_at(revision)).weights
-            self._check(entry, cached)
+            self.checks.check(entry, cached)
             _keep(self._weights, entry.checksum, cached)
         return cached
 
@@ -166,7 +171,7 @@ class History:
         """
         blob = self._blobs.put(delta)
         _keep(self._deltas, blob, delta)
-        fields = {"edit": edit_id, "blob": blob, "drift": outcome.drift}
+        fields = {"edit": edit_id, "blob": blob, "drift": outcome.drift, **dict(self._ledger.asker(edit_id))}
         entry = self._entry(RevisionKind.EDIT, state.weights, parent, **fields)
         self._append(entry, edit_id, applied_fields(entry.revision, outcome))
         return self._moved(entry, state.weights, state)
@@ -176,18 +181,19 @@ class History:
         found = [entry.revision for entry in self._ledger.entries()[-RECENT:] if entry.request == request]
         return self._ledger.revision(found[0]) if found else None
 
-    def rollback(self, to: int, request: str | None = None) -> Revision:
+    def rollback(self, to: int, request: str | None = None, asker: Asker = NOBODY) -> Revision:
         """Append a revision with the active edits of `to`, and install it; 404 if there is no such revision."""
         parent = self.resident.revision
         if to > parent:
             raise not_found(f"revision r{to}", f"Revisions r0 to r{parent} exist.")
         weights = self.weights_at(to)
         known = self._ledger.entries()[to]
-        entry = self._entry(RevisionKind.ROLLBACK, weights, parent, to=to, drift=known.drift, request=request)
+        fields = {"to": to, "drift": known.drift, "request": request, **dict(asker)}
+        entry = self._entry(RevisionKind.ROLLBACK, weights, parent, **fields)
         self._append(entry)
         return self._moved(entry, weights)
 
-    def revert(self, edit_id: str, request: str | None = None) -> Revision:
+    def revert(self, edit_id: str, request: str | None = None, asker: Asker = NOBODY) -> Revision:
         """Append a revision without an edit that is in force, all others kept; 409 if it is not in force."""
         active = self._ledger.active(self.resident.revision)
         if all(entry.edit != edit_id for entry in active):
@@ -195,9 +201,9 @@ class History:
                 409, "edit-not-active", f"Edit {edit_id} is not in force at r{self.resident.revision}, so it stays out."
             )
         others = [entry for entry in active if entry.edit != edit_id]
-        return self._toggled(RevisionKind.REVERT, others, edit=edit_id, request=request)
+        return self._toggled(RevisionKind.REVERT, others, edit=edit_id, request=request, **dict(asker))
 
-    def reapply(self, edit_id: str, request: str | None = None) -> Revision:
+    def reapply(self, edit_id: str, request: str | None = None, asker: Asker = NOBODY) -> Revision:
         """Append a revision with an edit put back where it was; 409 if it is in force, or was never committed."""
         active = self._ledger.active(self.resident.revision)
         entry = self._ledger.lines().committed.get(edit_id)
@@ -205,7 +211,7 @@ class History:
             raise ProblemError(409, "edit-not-applied", f"Edit {edit_id} was never applied, so it cannot be put back.")
         if entry in active:
             raise ProblemError(409, "edit-active", f"Edit {edit_id} is in force at r{self.resident.revision} already.")
-        return self._toggled(RevisionKind.REAPPLY, [*active, entry], edit=edit_id, request=request)
+        return self._toggled(RevisionKind.REAPPLY, [*active, entry], edit=edit_id, request=request, **dict(asker))
 
     def _toggled(self, kind: RevisionKind, active: Sequence[Entry], **fields: str | None) -> Revision:
         state = State.fold(self.resident, map(self._delta, active))
@@ -270,14 +276,6 @@ class History:
             known = self._blobs.get(blob)
             _keep(self._deltas, blob, known)
         return known
-
-    def _check(self, entry: Entry, weights: Weights) -> None:
-        found = digests(weights)
-        for name, digest in found.items():
-            if entry.tensors.get(name) != digest:
-                raise CorruptStateError(f"r{entry.revision}: {name} does not have the checksum that the ledger names.")
-        if self.resident.checksum(found) != entry.checksum:
-            raise CorruptStateError(f"r{entry.revision} does not have the checksum that the ledger names.")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from service.contracts.model import ModelCard
 from service.contracts.problem import Problem
 from service.contracts.revisions import ActivationRequest, Revision, RollbackRequest
 from service.errors import ProblemError
+from service.origin import ORIGIN, Origin
 from worker.engine.asked import Asked
 from worker.engine.decoding import Decoding
 from worker.engine.device import device_error
@@ -18,6 +19,7 @@ from worker.engine.history import History
 from worker.engine.prompting import accept
 from worker.engine.turns import Turns
 from worker.errors import CorruptStateError, WorkerError
+from worker.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -31,18 +33,27 @@ MOST_ROWS = {"cpu": 32, "cuda": 128}
 class Readers:
     """Serves readers between the steps of an edit. Runs on the model thread.
 
-    most_rows: decoded together, the others wait; cache_bytes: bounds the keys and values of those, one row excepted.
+    rows: how many are decoded at this moment. most_rows: decoded together, the others wait; cache_bytes: bounds the
+    keys and values of those, one row excepted.
     """
 
     def __init__(
-        self, history: History, card: ModelCard, count_tokens: CountTokens, most_rows: int, cache_bytes: int
+        self,
+        history: History,
+        card: ModelCard,
+        count_tokens: CountTokens,
+        most_rows: int,
+        cache_bytes: int,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._history = history
         self._card = card
         self._count_tokens = count_tokens
         self._cache_bytes = cache_bytes
+        self._telemetry = telemetry or Telemetry(card.name)
         self._asked: dict[str, tuple[Asked, Answer]] = {}
         self._turns = Turns(most_rows)
+        self.rows = 0
         self._decoding = Decoding(history.resident.loaded, history.resident.view)
 
     def take_up(self, requests: Iterable[LaneRequest], answer: Answer) -> None:
@@ -50,6 +61,7 @@ class Readers:
         for request in requests:
             if request.id in self._asked:
                 continue  # it came back, because this worker was silent for so long that another had taken it
+            ORIGIN.set(Origin(request.request_id, by=request.by))
             try:
                 self._take_up(request, answer)
             except ProblemError as error:
@@ -72,6 +84,7 @@ class Readers:
         self._fill()
         if self._decoding.rows:
             self._guarded(self._decode, [asked for asked, _ in self._asked.values() if asked.speaks])
+        self.rows = len(self._decoding.rows)
         self._tell()
         return bool(self._asked)
 
@@ -82,6 +95,7 @@ class Readers:
             answer(request, LaneAnswer(id=request.id, revision=self._moved(request.id, request.body)))
             return
         asked = accept(request, request.body, self._history, self._card, self._count_tokens)
+        self._telemetry.asked(sum(asked.started.prompt_tokens))
         self._asked[request.id] = asked, answer
         self._turns.enter(asked)
         if request.body.stream:
@@ -90,12 +104,13 @@ class Readers:
     def _moved(self, request: str, body: RollbackRequest | ActivationRequest) -> Revision:
         if (made := self._history.made_for(request)) is not None:
             return made
+        asker = ORIGIN.get().asker
         if isinstance(body, RollbackRequest):
-            return self._history.rollback(body.to, request)
+            return self._history.rollback(body.to, request, asker)
         if not body.active:
-            return self._history.revert(body.edit, request)
+            return self._history.revert(body.edit, request, asker)
         check_drift(self._history.drift, self._card.ceilings)
-        return self._history.reapply(body.edit, request)
+        return self._history.reapply(body.edit, request, asker)
 
     def _advance_one(self) -> None:
         """One step beside the rows, for the request that has waited longest for one."""
@@ -112,7 +127,9 @@ class Readers:
             self._decoding.join([row])
 
     def _decode(self) -> None:
-        self._turns.leave([row for row in self._decoding.step() if row.finish is not None])
+        rows = self._decoding.step()
+        self._telemetry.decoded(len(rows))
+        self._turns.leave([row for row in rows if row.finish is not None])
 
     def _guarded(self, compute: Callable[[], None], asking: Sequence[Asked]) -> None:
         """Compute something; if it fails, tell those who have asked for it. What ends the worker is raised."""
@@ -132,10 +149,14 @@ class Readers:
     def _tell(self) -> None:
         for asked, answer in list(self._asked.values()):
             request = asked.request
+            if asked.spoke and not asked.heard:
+                asked.heard = True
+                self._telemetry.spoke(request.asked_at)
             if asked.body.stream and (pieces := asked.pieces()):
                 answer(request, LaneAnswer(id=request.id, pieces=pieces))
             if asked.ended:
                 del self._asked[request.id]
+                self._telemetry.answered(request.asked_at)
                 answer(request, LaneAnswer(id=request.id, decoded=asked.decoded()))
 
     def _end(self, asked: Sequence[Asked], answer: Callable[[LaneRequest], LaneAnswer | None]) -> None:

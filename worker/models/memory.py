@@ -29,6 +29,14 @@ def free_bytes(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
+def memory(device: torch.device) -> dict[str, float]:
+    """Bytes of a device's memory: free, and on a GPU what tensors take (allocated) and what is held (reserved)."""
+    if device.type != "cuda":
+        return {"free": float(free_bytes(device))}
+    held = {"allocated": torch.cuda.memory_allocated(device), "reserved": torch.cuda.memory_reserved(device)}
+    return {"free": float(torch.cuda.mem_get_info(device)[0]), **{name: float(size) for name, size in held.items()}}
+
+
 def give_back() -> None:
     """Return free memory to the system, where the C library can.
 

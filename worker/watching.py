@@ -1,0 +1,81 @@
+"""What is done around every job, of whatever kind: whose it is, how long it took, and a span for each of its phases."""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from service.jobs import Jobs
+from service.origin import ORIGIN
+from service.spans import Spans
+from worker.editing.progress import Steps
+from worker.telemetry import Telemetry
+
+Result = TypeVar("Result")
+
+NO_METHOD, UNKNOWN = "none", "unknown"
+"""In place of a method: of jobs that name none or several, and of one that there is not."""
+
+
+class Watching:
+    """Tells of jobs as they are run. methods: those that there are; clients may name others."""
+
+    def __init__(self, telemetry: Telemetry, spans: Spans, methods: Collection[str]) -> None:
+        self._telemetry = telemetry
+        self._spans = spans
+        self._methods = frozenset(methods) | {NO_METHOD}
+
+    @contextmanager
+    def around(self, jobs: Jobs[Any, Any], job_id: str) -> Iterator[None]:
+        """Run a job in here: in the name of the request that asked for it."""
+        token = ORIGIN.set(jobs.origin(job_id))
+        try:
+            with self._spans.within(jobs.noun, "CONSUMER", **{"palimpsest.job": job_id}):
+                yield
+            self._tell(jobs, job_id)
+        finally:
+            ORIGIN.reset(token)
+
+    def phased(self, start: Callable[..., Steps[Result]]) -> Callable[..., Steps[Result]]:
+        """What starts a computation, with a span for every phase of it, where anybody sees them."""
+        if not self._spans.on:
+            return start
+        return lambda *asked: _phased(start(*asked), self._spans)
+
+    def _tell(self, jobs: Jobs[Any, Any], job_id: str) -> None:
+        """One that was handed back, or not taken up, has not ended, and is told of when it has."""
+        job = jobs.glance(job_id)
+        if not job.status.ended or job.started_at is None or job.ended_at is None:
+            return
+        found = getattr(job, "outcome", None) or getattr(job, "result", None)
+        method = getattr(job.request, "method", NO_METHOD)
+        self._telemetry.job_ended(
+            jobs.noun,
+            method if method in self._methods else UNKNOWN,
+            job.status,
+            (job.started_at - job.created_at).total_seconds(),
+            (job.ended_at - job.started_at).total_seconds(),
+            found.timings if found is not None else {},
+        )
+
+
+def _phased(steps: Steps[Result], spans: Spans) -> Steps[Result]:
+    """Drive `steps`; a step says of which phase it was when it is over, so a span is made when its phase is."""
+    phase, phase_began = "", time.time_ns()
+    try:
+        while True:
+            began = time.time_ns()
+            try:
+                step = next(steps)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            if step.phase != phase:
+                if phase:
+                    spans.past(phase, phase_began, began)
+                phase, phase_began = step.phase, began
+            yield step
+    finally:
+        if phase:
+            spans.past(phase, phase_began, time.time_ns())
+        steps.close()
