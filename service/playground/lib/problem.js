@@ -1,11 +1,10 @@
 // Problems where they belong: beside the field at fault, and else in a box that says what to do.
 
 import { h, set } from "./dom.js";
-import { ApiError } from "./api.js";
 
-/** A box with the problem's title, its sentence, and the fields at fault that `shown` does not name. */
+/** A box for an ApiError or anything else that was thrown: the problem's title, its sentence, and the fields at fault that `shown` does not name. */
 export function problemBox(error, shown = new Set()) {
-  const problem = error instanceof ApiError ? error.problem : { title: "Something went wrong on this page", detail: String(error) };
+  const problem = error.problem ?? { title: "Something went wrong on this page", detail: String(error) };
   const rest = (problem.errors ?? []).filter(({ field }) => !shown.has(field));
   // Where every fault stands at its field, the sentence would only repeat them all.
   const detail = shown.size > 0 && rest.length === 0 ? "Correct the marked fields, then send it again." : problem.detail;
@@ -23,8 +22,8 @@ export function showProblem(form, place, error) {
   clearProblems(form, place);
   const shown = new Set();
   let first = null;
-  for (const { field, detail } of error instanceof ApiError ? (error.problem.errors ?? []) : []) {
-    const holder = form.querySelector(`[data-field="${CSS.escape(field)}"]`);
+  for (const { field, detail } of error.problem?.errors ?? []) {
+    const holder = holderOf(form, field);
     if (!holder) continue;
     shown.add(field);
     const control = mark(holder, detail);
@@ -43,6 +42,15 @@ export function clearProblems(form, place) {
     holder.querySelector(".field-error").replaceChildren();
     set(holder.querySelector("input, select, textarea"), { "aria-invalid": null });
   }
+}
+
+/** The field of that name, or else the one that it is a part of: "paraphrases[2]" is shown at "paraphrases". */
+function holderOf(form, field) {
+  for (let name = field; name; name = name.replace(/(^|[.[])[^.[]*$/, "")) {
+    const holder = form.querySelector(`[data-field="${CSS.escape(name)}"]`);
+    if (holder) return holder;
+  }
+  return null;
 }
 
 function mark(holder, detail) {
