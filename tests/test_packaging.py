@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-LEFT_OUT = ("hub",)
+LEFT_OUT = ("hub", "release")
 """Extras that `make setup` does not install."""
 
 SHARED = {
@@ -45,6 +45,8 @@ def required() -> Iterator[Requirement]:
     seen: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         requirement = waiting.pop()
+        if requirement.name == PROJECT["project"]["name"]:  # an extra that is made of others
+            continue
         key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
         if key in seen:
             continue

@@ -143,11 +143,11 @@ class Place:
         return worker
 
     @contextmanager
-    def api(self) -> Iterator[None]:
+    def api(self, **settings: str) -> Iterator[None]:
         """The API's process."""
         with (self.root / "api.log").open("wb") as output:
             command = [sys.executable, "-m", "service.cli", "api"]
-            process = subprocess.Popen(command, env=self._env(), stdout=output, stderr=output)
+            process = subprocess.Popen(command, env=self._env(**settings), stdout=output, stderr=output)
         try:
             until(self._answers, (self.root / "api.log").read_text)
             yield
@@ -231,15 +231,15 @@ class Place:
 
 
 @contextmanager
-def open_place(root: Path, free_port: Callable[[], int]) -> Iterator[Place]:
-    """A place with a Valkey whose every write is on disk, and the API; no worker yet."""
+def open_place(root: Path, free_port: Callable[[], int], **settings: str) -> Iterator[Place]:
+    """A place with a Valkey whose every write is on disk, and the API, which has these settings; no worker yet."""
     port = free_port()
     config = {"appendonly": "yes", "appendfsync": "always", "save": ""}
     (root / "valkey").mkdir()
     with ValkeyServer(port=port, data_dir=root / "valkey", config=config):
         place = Place(root, port, free_port())
         try:
-            with place.api():
+            with place.api(**settings):
                 yield place
         finally:
             place.close()

@@ -12,7 +12,7 @@ import pytest
 from redis import Redis
 
 from service.claims import DataDirectory
-from service.supervisor import local_url
+from service.supervisor import local_url, own_env
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 60.0
@@ -239,3 +239,9 @@ def test_a_taken_port_alone_starts_nothing(start: Start) -> None:
 )
 def test_local_url(host: str, url: str) -> None:
     assert local_url(host, 1) == url
+
+
+def test_workers_on_one_machine_do_not_share_a_port_for_their_metrics() -> None:
+    assert own_env("worker", None) == {"PALIMPSEST_NAME": "worker"}
+    ports = [own_env(name, 9464)["PALIMPSEST_METRICS_PORT"] for name in ("worker", "worker 1", "worker 2", "worker 12")]
+    assert ports == ["9464", "9464", "9465", "9475"]
