@@ -7,12 +7,15 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Path, Request, Response
+from fastapi import Depends, Header, Path, Request, Response, Security
+from fastapi.security import HTTPBearer
 from pydantic import StringConstraints
 from redis.asyncio import Redis as AsyncRedis
 
+from service.auth import Caller, Gate, forbidden, no_key
 from service.benchmarks import Benchmarks
 from service.board import Board
+from service.contracts.access import Scope
 from service.contracts.revisions import Revision
 from service.edits import Edits
 from service.errors import not_found
@@ -24,6 +27,7 @@ from service.ledger import Ledger
 from service.middleware import REVISION
 from service.settings import Settings
 from service.stored import Stored
+from service.telemetry import Telemetry
 from service.traces import Traces
 
 
@@ -42,9 +46,11 @@ class Services:
     lane: Lane
     heatmaps: Heatmaps
     stored: Stored
+    gate: Gate
     ring: Callable[[str, str], None]
     async_redis: AsyncRedis
     stopping: threading.Event
+    telemetry: Telemetry
 
     async def head(self) -> int | None:
         """The newest revision; None while the ledger is empty."""
@@ -71,6 +77,38 @@ class Services:
 async def _services(request: Request) -> Services:
     services: Services = request.state.services
     return services
+
+
+BEARER = HTTPBearer(
+    auto_error=False,
+    scheme_name="key",
+    description="An API key, made with `palimpsest keys create`. On 127.0.0.1 none is needed until there is one.",
+)
+
+
+class Needs:
+    """Gives a route the running service, if the caller's key has this scope; 403 otherwise."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+
+    async def __call__(self, request: Request, _: Annotated[object, Security(BEARER)]) -> Services:
+        """The service; 401 if nobody has found out who asks."""
+        caller = _known(request)
+        if not caller.allows.includes(self.scope):
+            raise forbidden(self.scope, caller)
+        return await _services(request)
+
+
+def _known(request: Request) -> Caller:
+    caller: Caller | None = getattr(request.state, "caller", None)
+    if caller is None:
+        raise no_key(given=False)
+    return caller
+
+
+async def _caller(request: Request) -> Caller:
+    return _known(request)
 
 
 async def _client_gone(request: Request) -> ClientGone:
@@ -118,8 +156,20 @@ def _possible(noun: str, job_id: str) -> str:
     return job_id
 
 
+CanRead = Annotated[Services, Security(Needs(Scope.READ), scopes=[Scope.READ])]
+"""The running service, for whoever may read. Each route asks for the service by the scope that it needs."""
+
+CanEdit = Annotated[Services, Security(Needs(Scope.EDIT), scopes=[Scope.EDIT])]
+"""The same for whoever may change the model, or keep it busy with long jobs."""
+
+CanAdmin = Annotated[Services, Security(Needs(Scope.ADMIN), scopes=[Scope.ADMIN])]
+"""The same for whoever may take the whole model away."""
+
 WithServices = Annotated[Services, Depends(_services)]
-"""The running service."""
+"""The running service, for what no key is needed for, and for parts of routes that ask for a scope themselves."""
+
+WhoAsks = Annotated[Caller, Depends(_caller)]
+"""The caller, by key or address."""
 
 WithClientGone = Annotated[ClientGone, Depends(_client_gone)]
 """Waits until the client has gone away."""

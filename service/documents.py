@@ -15,7 +15,9 @@ SHOWN_FACTS = 3
 
 Document = TypeVar("Document", bound=Job[Any])
 
-_CHANGING = ("status", "started_at", "ended_at", "attempts", "progress", "fact_count", "revision", "problem")
+_OBJECTS = ("progress", "problem", "cancelled_by")
+
+_CHANGING = ("status", "started_at", "ended_at", "attempts", "fact_count", "revision", *_OBJECTS)
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Shape(Generic[Document]):
     @property
     def glance(self) -> tuple[str, ...]:
         """And those that stay as they are. The request has the first facts only."""
-        return ("request", "created_at", "request_id", *self.changing)
+        return ("request", "created_at", "request_id", "by", *self.changing)
 
     @property
     def whole(self) -> tuple[str, ...]:
@@ -46,13 +48,14 @@ class Shape(Generic[Document]):
             "request": _joined(fields, "request"),
             "created_at": datetime.fromisoformat(fields["created_at"]),
             "request_id": fields.get("request_id"),
+            "by": fields.get("by"),
         }
 
     def assemble(
         self, job_id: str, fields: Mapping[str, str], known: Mapping[str, Any], position: int | None
     ) -> Document:
         """The job whose changing `fields` were read; `known` is what stays."""
-        values: dict[str, Any] = {name: json.loads(fields[name]) for name in ("progress", "problem") if name in fields}
+        values: dict[str, Any] = {name: json.loads(fields[name]) for name in _OBJECTS if name in fields}
         values |= {name: int(fields[name]) for name in ("attempts", "fact_count", "revision") if name in fields}
         values |= {name: datetime.fromisoformat(fields[name]) for name in ("started_at", "ended_at") if name in fields}
         if self.found in fields:

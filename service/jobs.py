@@ -63,7 +63,7 @@ if redis.call('HGET', KEYS[1], 'status') == 'running' then
 end
 """
 
-# KEYS: job, pending, channel; ARGV: id, now. A queued job ends at once, a running one is asked to.
+# KEYS: job, pending, channel; ARGV: id, now, who asks. A queued job ends at once, a running one is asked to.
 _CANCEL = """
 local status = redis.call('HGET', KEYS[1], 'status')
 if status == 'queued' then
@@ -74,6 +74,7 @@ elseif status == 'running' then
 else
   return status or ''
 end
+redis.call('HSETNX', KEYS[1], 'cancelled_by', ARGV[3])
 redis.call('PUBLISH', KEYS[3], 'cancel')
 return 'ok'
 """
@@ -140,7 +141,8 @@ class Jobs(Listing[Document], Generic[Request, Document]):
 
     def cancel(self, job_id: str) -> None:
         """End a queued job now, or ask the worker to end a running one; 409 if it has ended."""
-        answer = self._cancel(keys=self._job_keys(job_id), args=[job_id, utcnow().isoformat()])
+        asker = ORIGIN.get().asker.model_dump_json()
+        answer = self._cancel(keys=self._job_keys(job_id), args=[job_id, utcnow().isoformat(), asker])
         if not answer:
             raise self._not_found(job_id)
         if answer != "ok":

@@ -6,6 +6,7 @@ from typing import Any
 from redis import Redis
 
 from service.active import Lines
+from service.contracts.access import Asker
 from service.contracts.revisions import Entry, Revision, RevisionPage
 from service.errors import ProblemError, not_found
 from service.keys import Keys
@@ -76,6 +77,11 @@ class Ledger:
                 raise FencedError
             case _:
                 raise EditEndedError(answer)
+
+    def asker(self, edit_id: str) -> Asker:
+        """Who asked for an edit."""
+        names = ("by", "request_id")
+        return Asker(**dict(zip(names, self._redis.hmget(self._keys.edit(edit_id), names), strict=True)))
 
     def head(self) -> int | None:
         """The newest revision; None while the ledger is empty."""

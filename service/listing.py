@@ -35,7 +35,7 @@ class Listing(Generic[Document]):
     def glance_again(self, job: Document) -> Document:
         """The same job as it is now; what never changes of it is not read again."""
         fields, position = self._read_one(job.id, self._shape.changing)
-        known = {name: getattr(job, name) for name in ("request", "created_at", "request_id")}
+        known = {name: getattr(job, name) for name in ("request", "created_at", "request_id", "by")}
         return self._shape.assemble(job.id, fields, known, position)
 
     def newest(

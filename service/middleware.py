@@ -1,4 +1,4 @@
-"""What happens to every request, whatever it asks for: an id, the head's number, a limit on the body, no traceback."""
+"""What happens to every request, whatever it asks for: an id, the head's number, limits on the body, no traceback."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.origin import ORIGIN, Origin
 from service.problems import problem_response
 
 REQUEST_ID = "X-Request-Id"
@@ -24,6 +25,9 @@ HEAD_SECONDS = 0.25
 
 LINGER_SECONDS = 5.0
 """How long a refused body is read on, so that its sender sees the refusal and not a reset connection."""
+
+PLAIN = {"Accept-Encoding": "identity"}
+"""What a refused encoding is answered with (RFC 9110, section 12.5.3)."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +46,7 @@ class RequestContext:
             return
         request_id = _request_id(Headers(scope=scope).get(REQUEST_ID, ""))
         scope.setdefault("state", {})["request_id"] = request_id
+        ORIGIN.set(Origin(request_id, ORIGIN.get().traceparent))
         started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -79,7 +84,10 @@ def _request_id(given: str) -> str:
 
 
 class BodyLimit:
-    """Refuses (413) bodies of more than `max_bytes`, before they are read where their length is declared."""
+    """Refuses bodies of more than `max_bytes` (413), before they are read where their length is declared.
+
+    And bodies that are compressed (415): a few bytes of those may be as many as one likes.
+    """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self._app = app
@@ -93,11 +101,15 @@ class BodyLimit:
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         declared = int(length) if length.isdecimal() else 0
+        encoding = headers.get("content-encoding", "identity").strip().lower()
         read = 0
         refused = False
 
         async def limited_receive() -> Message:
             nonlocal read, refused
+            if encoding not in ("", "identity"):
+                refused = True
+                raise HTTPException(415, "Send the body as it is, without a Content-Encoding.", PLAIN)
             if declared <= self._max_bytes:
                 message = await receive()
                 read += len(message.get("body", b""))

@@ -1,15 +1,25 @@
-"""Where work comes from: the id of the request that asked for it, and the span that the caller was in."""
+"""Where work comes from: whose key asked for it, in which request, and in which span the caller was."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from service.contracts.access import Asker
+
 
 @dataclass(frozen=True)
 class Origin:
-    """request_id: as in X-Request-Id; traceparent: as W3C Trace Context has it. Either is "" where there is none."""
+    """Each is "" where there is none. request_id: as in X-Request-Id; traceparent: as W3C Trace Context has it; by: the
+    name of the API key.
+    """
 
     request_id: str = ""
     traceparent: str = ""
+    by: str = ""
+
+    @property
+    def asker(self) -> Asker:
+        """As the API tells it."""
+        return Asker(by=self.by or None, request_id=self.request_id or None)
 
     def fields(self) -> dict[str, str]:
         """As it lies in a job's document, beside the other fields."""

@@ -25,7 +25,12 @@ OPENAI_PATHS = "/v1"
 OPENAI_INVALID = HTTPStatus.BAD_REQUEST
 """What is 422 elsewhere."""
 
-OPENAI_CODES = {"too_long": "context_length_exceeded"}
+OPENAI_CODES = {
+    "too_long": "context_length_exceeded",
+    "key_missing": "invalid_api_key",
+    "key_refused": "invalid_api_key",
+    "rate_limited": "rate_limit_exceeded",
+}
 """Problems that have a name of their own there."""
 
 OPENAI_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -33,6 +38,9 @@ OPENAI_RESPONSES: dict[int | str, dict[str, Any]] = {
     "5XX": {"model": OpenAIErrorAnswer, "description": "The service is at fault, or busy."},
 }
 """The same for the documentation."""
+
+CHALLENGE = 'Bearer realm="palimpsest"'
+"""How to say who asks (RFC 6750)."""
 
 WHOLE_BODY = "body"
 """The field that is named where no single one is wrong."""
@@ -56,6 +64,8 @@ def problem_response(error: Exception, path: str, request_id: str) -> Response:
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if found.retry_after is not None:
         headers["Retry-After"] = str(found.retry_after)
+    if problem.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = CHALLENGE
     if path == OPENAI_PATHS or path.startswith(f"{OPENAI_PATHS}/"):
         status = OPENAI_INVALID if problem.status == HTTPStatus.UNPROCESSABLE_ENTITY else problem.status
         return Response(openai_error(problem).model_dump_json(), status, headers, "application/json")
@@ -101,6 +111,8 @@ def _http(error: HTTPException) -> ProblemError:
             return ProblemError(405, "method-not-allowed", "This path takes other methods; GET /docs shows them.")
         case HTTPStatus.BAD_REQUEST:
             return _not_json("it cannot be read")
+        case HTTPStatus.UNSUPPORTED_MEDIA_TYPE:
+            return ProblemError(415, "encoded-body", error.detail)
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return ProblemError(413, "body-too-large", error.detail)
         case status:

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from service import logs
 from service.app import create_app
+from service.patience import patient
 from service.settings import Settings
 from service.spans import Spans, sending
 
@@ -19,12 +20,13 @@ GRACEFUL_SECONDS = 3
 class Server(uvicorn.Server):
     """Tells the application that it is stopping before it waits for the open requests."""
 
-    def __init__(self, app: FastAPI, host: str, port: int) -> None:
+    def __init__(self, app: FastAPI, host: str, port: int, request_timeout: float) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 host=host,
                 port=port,
+                http=patient(request_timeout),
                 lifespan="on",
                 log_config=None,
                 log_level="warning",
@@ -44,7 +46,7 @@ class Server(uvicorn.Server):
 
 def make_server(settings: Settings, spans: Spans | None = None) -> Server:
     """The API on `settings.host` and `settings.port`; its `run()` blocks until a signal."""
-    return Server(create_app(settings, spans), settings.host, settings.port)
+    return Server(create_app(settings, spans), settings.host, settings.port, settings.request_timeout)
 
 
 def run(settings: Settings) -> bool:

@@ -7,10 +7,11 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from service.origin import ORIGIN, Origin
+from service.origin import ORIGIN
 
 Kind = Literal["SERVER", "CONSUMER"]
 
@@ -44,7 +45,7 @@ class Spans:
         parent = propagator.extract({"traceparent": ORIGIN.get().traceparent})
         with self._tracer.start_as_current_span(name, parent, SpanKind[kind], attributes) as span:
             propagator.inject(carrier)
-            token = ORIGIN.set(Origin(ORIGIN.get().request_id, carrier["traceparent"]))
+            token = ORIGIN.set(replace(ORIGIN.get(), traceparent=carrier["traceparent"]))
             try:
                 yield span
             finally:

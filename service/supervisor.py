@@ -11,6 +11,7 @@ from types import FrameType
 from rich.console import Console
 from rich.markup import escape
 
+from service.auth import refuse_open
 from service.children import Child
 from service.claims import DataDirectory, UpError, claim_port
 from service.client import Palimpsest
@@ -79,6 +80,8 @@ class Supervisor:
             # Whoever holds the data directory is alone with this Redis: what a killed worker left there is void.
             self._redis.forget(settings.keys.lease, settings.keys.workers)
             url = self._redis.url
+        if not self._signals:
+            refuse_open(settings, url)
         env = {
             "REDIS_URL": url,
             "PALIMPSEST_MODEL": settings.model,
@@ -87,13 +90,14 @@ class Supervisor:
             "PALIMPSEST_DATA_DIR": str(directory.path),
             "PALIMPSEST_HOST": settings.host,
             "PALIMPSEST_PORT": str(port),
+            "PALIMPSEST_INSECURE": str(int(settings.insecure)),
         }
         if not self._signals:
             self._api = Child("API", self._stack.api, env=env, keep=(directory.fd,))
             self._crew = Crew(
                 self._stack.workers,
                 lambda name: Child(
-                    name, self._stack.worker, env={**env, "PALIMPSEST_NAME": name}, keep=(directory.fd,)
+                    name, self._stack.worker, env={**env, **own_env(name, settings.metrics_port)}, keep=(directory.fd,)
                 ),
                 lambda line: self._console.print(line, style="yellow", highlight=False, soft_wrap=True),
             )
@@ -118,13 +122,11 @@ class Supervisor:
 
     def _announce(self, client: Palimpsest) -> None:
         with suppress(ProblemError):
-            client.ready()
-            status = client.model()
+            ready = client.ready()
             self._ready = True
-            card = status.card
             self._console.print(
-                f"[bold green]ready[/]     {escape(card.name)} ({card.dtype} on {card.device}), "
-                f"revision r{status.revision}, after {time.monotonic() - self._began:.1f} s",
+                f"[bold green]ready[/]     {escape(ready.model)}{_held(client)}, "
+                f"revision r{ready.revision}, after {time.monotonic() - self._began:.1f} s",
                 soft_wrap=True,
             )
 
@@ -181,6 +183,22 @@ class Supervisor:
 
     def _url(self, port: int) -> str:
         return local_url(self._stack.settings.host, port)
+
+
+def own_env(name: str, metrics_port: int | None) -> dict[str, str]:
+    """What a worker has for itself: its name, and a port for its metrics; worker 1 the first one, worker 2 the next."""
+    if metrics_port is None:
+        return {"PALIMPSEST_NAME": name}
+    number = int(name.rsplit(maxsplit=1)[-1]) if name[-1].isdigit() else 1
+    return {"PALIMPSEST_NAME": name, "PALIMPSEST_METRICS_PORT": str(metrics_port + number - 1)}
+
+
+def _held(client: Palimpsest) -> str:
+    """How the model is held; nothing where it takes a key to learn that."""
+    with suppress(ProblemError):
+        card = client.model().card
+        return f" ({card.dtype} on {card.device})"
+    return ""
 
 
 def local_url(host: str, port: int) -> str:

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Generic, TypeVar
 
 from pydantic import Field
 
+from service.contracts.access import Asker
 from service.contracts.base import Contract, RevisionName
 from service.contracts.problem import Problem
 
@@ -52,6 +53,10 @@ class Job(Contract, Generic[Status]):
     status: Status
     created_at: datetime
     request_id: Annotated[str | None, Field(description="X-Request-Id of the request that asked for it")] = None
+    by: Annotated[str | None, Field(description="name of the API key that asked for it; null without keys")] = None
+    cancelled_by: Annotated[
+        Asker | None, Field(description="who asked to cancel it, first and in time; null if nobody did")
+    ] = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
     attempts: Annotated[int, Field(description="how often a worker has taken it up without handing it back")] = 0

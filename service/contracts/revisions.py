@@ -39,6 +39,8 @@ class Entry(Contract):
         str | None, Field(description="of a rollback, revert or reapply the request that asked for it, made only once")
     ] = None
     drift: Annotated[Drift | None, Field(description="null where it was not measured")] = None
+    by: Annotated[str | None, Field(description="name of the API key that asked for it; null without keys")] = None
+    request_id: Annotated[str | None, Field(description="X-Request-Id of the request that asked for it")] = None
     created_at: datetime
 
 

@@ -14,7 +14,7 @@ from service.checks import check_benchmark
 from service.contracts.base import Contract
 from service.contracts.benchmarks import Benchmark, BenchmarkPage, BenchmarkRequest, BenchmarkResult
 from service.contracts.jobs import JobStatus
-from service.dependencies import BenchmarkId, IdempotencyKey, Services, WithServices
+from service.dependencies import BenchmarkId, CanEdit, CanRead, IdempotencyKey, Services, WithServices
 from service.errors import ProblemError
 from service.middleware import REVISION
 from service.reporting.easyedit import easyedit
@@ -72,7 +72,7 @@ class BenchmarkQuery(PageQuery):
 
 @router.post("", status_code=202, summary="Compare methods on a data set")
 def create_benchmark(
-    request: Asked, response: Response, services: WithServices, idempotency_key: IdempotencyKey = None
+    request: Asked, response: Response, services: CanEdit, idempotency_key: IdempotencyKey = None
 ) -> Benchmark:
     """Queue a benchmark: each record is edited by each method, scored, and the edit is dropped; the head stays.
 
@@ -92,7 +92,7 @@ def create_benchmark(
 
 
 @router.get("", summary="List benchmarks")
-def list_benchmarks(query: Annotated[BenchmarkQuery, Query()], services: WithServices) -> BenchmarkPage:
+def list_benchmarks(query: Annotated[BenchmarkQuery, Query()], services: CanRead) -> BenchmarkPage:
     """All benchmarks, newest first, a page at a time, without their records."""
     notices = services.board.look()
     found, cursor = services.benchmarks.newest(query.before, query.limit, query.status)
@@ -100,7 +100,7 @@ def list_benchmarks(query: Annotated[BenchmarkQuery, Query()], services: WithSer
 
 
 @router.get("/{benchmark_id}", summary="Look at a benchmark")
-def get_benchmark(benchmark_id: BenchmarkId, response: Response, services: WithServices) -> Benchmark:
+def get_benchmark(benchmark_id: BenchmarkId, response: Response, services: CanRead) -> Benchmark:
     """One benchmark: its status, progress and scores, with all its records."""
     return of_revision(annotated(services.benchmarks.get(benchmark_id), services), response)
 
@@ -113,7 +113,7 @@ Existing = Annotated[Benchmark, Depends(_glance)]
 
 
 @router.delete("/{benchmark_id}", summary="Cancel a benchmark", responses={202: {"model": Benchmark}})
-def cancel_benchmark(benchmark_id: BenchmarkId, response: Response, services: WithServices) -> Benchmark:
+def cancel_benchmark(benchmark_id: BenchmarkId, response: Response, services: CanEdit) -> Benchmark:
     """Cancel a benchmark: at once (200) if it was queued; a running one is asked to stop (202)."""
     services.benchmarks.cancel(benchmark_id)
     benchmark = _glance(benchmark_id, services)
@@ -128,7 +128,7 @@ async def _changes(benchmark: Existing, services: WithServices) -> AsyncIterator
 
 @router.get("/{benchmark_id}/events", response_class=EventSourceResponse, summary="Watch a benchmark")
 async def watch_benchmark(
-    benchmark: Existing, changes: Annotated[Any, Depends(_changes)], services: WithServices
+    benchmark: Existing, changes: Annotated[Any, Depends(_changes)], services: CanRead
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: the benchmark as it is, without records, then again whenever it changed, until it has ended.
 
@@ -144,9 +144,7 @@ async def watch_benchmark(
     summary="A benchmark's report",
     responses={200: {"content": {media: {} for media in MEDIA_TYPES.values()}, "description": "The report."}},
 )
-def report_benchmark(
-    benchmark_id: BenchmarkId, query: Annotated[ReportQuery, Query()], services: WithServices
-) -> Response:
+def report_benchmark(benchmark_id: BenchmarkId, query: Annotated[ReportQuery, Query()], services: CanRead) -> Response:
     """What was found, for people and for other tools: a page with plots, Markdown, JSON, EasyEdit's shape."""
     benchmark = services.benchmarks.get(benchmark_id)
     result = benchmark.result

@@ -14,8 +14,17 @@ from service.contracts.edits import AnyEditRequest, Edit, EditPage, EditStatus
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.problem import FieldError
 from service.contracts.revisions import ActivationRequest, Reverted, Revision
-from service.dependencies import EditId, IdempotencyKey, Services, WithClientGone, WithServices, tell_moved
-from service.errors import ProblemError
+from service.dependencies import (
+    CanEdit,
+    CanRead,
+    EditId,
+    IdempotencyKey,
+    Services,
+    WithClientGone,
+    WithServices,
+    tell_moved,
+)
+from service.errors import ProblemError, invalid
 from service.lane import ClientGone
 from service.middleware import REVISION
 from service.routes.watching import PageQuery, annotated, announced, watch
@@ -46,7 +55,7 @@ OneOrMany = Annotated[
 
 @router.post("", status_code=202, summary="Rewrite one fact or many")
 def create_edit(
-    request: OneOrMany, response: Response, services: WithServices, idempotency_key: IdempotencyKey = None
+    request: OneOrMany, response: Response, services: CanEdit, idempotency_key: IdempotencyKey = None
 ) -> Edit:
     """Queue an edit: one fact, or all the `facts` of a batch, for one new revision.
 
@@ -67,7 +76,7 @@ def create_edit(
 
 
 @router.get("", summary="List edits")
-def list_edits(query: Annotated[EditQuery, Query()], services: WithServices) -> EditPage:
+def list_edits(query: Annotated[EditQuery, Query()], services: CanRead) -> EditPage:
     """All edits, newest first, a page at a time."""
     notices = services.board.look()
     edits, cursor = services.edits.page(query.before, query.limit, services.is_active(), query.status)
@@ -75,7 +84,7 @@ def list_edits(query: Annotated[EditQuery, Query()], services: WithServices) -> 
 
 
 @router.get("/{edit_id}", summary="Look at an edit")
-def get_edit(edit_id: EditId, services: WithServices) -> Edit:
+def get_edit(edit_id: EditId, services: CanRead) -> Edit:
     """One edit: its status, progress, scores, generations and timings, with all its facts."""
     return annotated(services.edits.get(edit_id, services.is_active()), services)
 
@@ -88,7 +97,7 @@ Existing = Annotated[Edit, Depends(_glance)]
 
 
 @router.delete("/{edit_id}", summary="Cancel an edit", responses={202: {"model": Edit}})
-def cancel_edit(edit_id: EditId, response: Response, services: WithServices) -> Edit:
+def cancel_edit(edit_id: EditId, response: Response, services: CanEdit) -> Edit:
     """Cancel an edit: at once (200) if it was queued; a running one is asked to stop (202)."""
     services.edits.cancel(edit_id)
     edit = _glance(edit_id, services)
@@ -97,7 +106,7 @@ def cancel_edit(edit_id: EditId, response: Response, services: WithServices) -> 
 
 
 @router.post("/{edit_id}/revert", status_code=201, summary="Take an edit out")
-async def revert_edit(edit: Existing, gone: WithClientGone, response: Response, services: WithServices) -> Reverted:
+async def revert_edit(edit: Existing, gone: WithClientGone, response: Response, services: CanEdit) -> Reverted:
     """Make a new revision without this edit; all later ones stay, though they were computed with it in force."""
     revision = await _toggle(edit, gone, response, services, active=False)
     lines = await run_in_threadpool(services.ledger.lines)
@@ -111,7 +120,7 @@ async def revert_edit(edit: Existing, gone: WithClientGone, response: Response, 
 
 
 @router.post("/{edit_id}/reapply", status_code=201, summary="Put an edit back")
-async def reapply_edit(edit: Existing, gone: WithClientGone, response: Response, services: WithServices) -> Revision:
+async def reapply_edit(edit: Existing, gone: WithClientGone, response: Response, services: CanEdit) -> Revision:
     """Make a new revision with this edit in force again, from its stored delta: nothing is computed anew."""
     return await _toggle(edit, gone, response, services, active=True)
 
@@ -135,7 +144,7 @@ async def _changes(edit: Existing, services: WithServices) -> AsyncIterator[PubS
 
 @router.get("/{edit_id}/events", response_class=EventSourceResponse, summary="Watch an edit")
 async def watch_edit(
-    edit: Existing, changes: Annotated[Any, Depends(_changes)], services: WithServices
+    edit: Existing, changes: Annotated[Any, Depends(_changes)], services: CanRead
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: the edit as it is, then again whenever it changed, until it has ended.
 
@@ -159,6 +168,8 @@ def _admit(request: AnyEditRequest, notices: Notices, services: Services) -> Non
             f"base_revision {detail}.",
             errors=[FieldError(field="base_revision", detail=detail)],
         )
+    if len(request.facts) > (most := services.settings.max_facts):
+        raise invalid("facts", f"has {len(request.facts)} facts, and at most {most} are taken; send them in parts")
     if notices.worker is not None and notices.card is not None:
         if notices.head is not None:
             check_drift(services.ledger.entries()[-1].drift, notices.card.ceilings)

@@ -11,7 +11,7 @@ from service.board import Notices
 from service.checks import check_evaluation, nothing_active
 from service.contracts.evaluations import Evaluation, EvaluationPage, EvaluationRequest
 from service.contracts.jobs import JobStatus
-from service.dependencies import EvaluationId, IdempotencyKey, Services, WithServices
+from service.dependencies import CanEdit, CanRead, EvaluationId, IdempotencyKey, Services, WithServices
 from service.routes.watching import PageQuery, annotated, announced, of_revision, watch
 
 router = APIRouter(prefix="/evaluations", tags=["evaluations"])
@@ -38,7 +38,7 @@ class EvaluationQuery(PageQuery):
 
 @router.post("", status_code=202, summary="Score facts at a revision")
 def create_evaluation(
-    request: Asked, response: Response, services: WithServices, idempotency_key: IdempotencyKey = None
+    request: Asked, response: Response, services: CanEdit, idempotency_key: IdempotencyKey = None
 ) -> Evaluation:
     """Queue an evaluation: given facts, or those of all edits in force, scored at a revision and at the base.
 
@@ -58,7 +58,7 @@ def create_evaluation(
 
 
 @router.get("", summary="List evaluations")
-def list_evaluations(query: Annotated[EvaluationQuery, Query()], services: WithServices) -> EvaluationPage:
+def list_evaluations(query: Annotated[EvaluationQuery, Query()], services: CanRead) -> EvaluationPage:
     """All evaluations, newest first, a page at a time."""
     notices = services.board.look()
     found, cursor = services.evaluations.newest(query.before, query.limit, query.status)
@@ -66,7 +66,7 @@ def list_evaluations(query: Annotated[EvaluationQuery, Query()], services: WithS
 
 
 @router.get("/{evaluation_id}", summary="Look at an evaluation")
-def get_evaluation(evaluation_id: EvaluationId, response: Response, services: WithServices) -> Evaluation:
+def get_evaluation(evaluation_id: EvaluationId, response: Response, services: CanRead) -> Evaluation:
     """One evaluation: its status, progress and scores, with all its facts."""
     return of_revision(annotated(services.evaluations.get(evaluation_id), services), response)
 
@@ -79,7 +79,7 @@ Existing = Annotated[Evaluation, Depends(_glance)]
 
 
 @router.delete("/{evaluation_id}", summary="Cancel an evaluation", responses={202: {"model": Evaluation}})
-def cancel_evaluation(evaluation_id: EvaluationId, response: Response, services: WithServices) -> Evaluation:
+def cancel_evaluation(evaluation_id: EvaluationId, response: Response, services: CanEdit) -> Evaluation:
     """Cancel an evaluation: at once (200) if it was queued; a running one is asked to stop (202)."""
     services.evaluations.cancel(evaluation_id)
     evaluation = _glance(evaluation_id, services)
@@ -94,7 +94,7 @@ async def _changes(evaluation: Existing, services: WithServices) -> AsyncIterato
 
 @router.get("/{evaluation_id}/events", response_class=EventSourceResponse, summary="Watch an evaluation")
 async def watch_evaluation(
-    evaluation: Existing, changes: Annotated[Any, Depends(_changes)], services: WithServices
+    evaluation: Existing, changes: Annotated[Any, Depends(_changes)], services: CanRead
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: the evaluation as it is, then again whenever it changed, until it has ended.
 

@@ -6,12 +6,13 @@ from fastapi import APIRouter, Query
 
 from service.contracts.examples import Examples, ExamplesQuery
 from service.datasets.sources import SHIPPED, open_dataset
+from service.dependencies import CanRead
 
 router = APIRouter(tags=["edits"])
 
 
 @router.get("/examples", summary="Facts to start from")
-def list_examples(query: Annotated[ExamplesQuery, Query()]) -> Examples:
+def list_examples(query: Annotated[ExamplesQuery, Query()], _: CanRead) -> Examples:
     """Facts with paraphrases and neighbours, evenly from the whole set: any `limit` has some of every kind.
 
     smollm2-135m knows them all; ask another model by `POST /generate` whether it says `target_true`.

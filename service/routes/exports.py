@@ -14,7 +14,7 @@ from service.archiving import Archive
 from service.contracts.base import Contract, RevisionName
 from service.contracts.exports import DEFAULT_RANK, MOST_RANK, ExportedFile, ExportKind, ExportRequest
 from service.contracts.model import ModelCard
-from service.dependencies import Services, UntilAnswered, WithClientGone, WithServices
+from service.dependencies import CanAdmin, CanRead, Services, UntilAnswered, WithClientGone, WithServices
 from service.middleware import REVISION
 from service.provenance import provenance
 
@@ -23,6 +23,7 @@ router = APIRouter(tags=["exports"])
 MEDIA_TYPE = "application/x-tar"
 
 ADAPTER_RANK, ADAPTER_ERROR = "X-Adapter-Rank", "X-Adapter-Error"
+TOLD = (ADAPTER_RANK, ADAPTER_ERROR)
 
 _TAR: dict[int | str, dict[str, Any]] = {
     200: {
@@ -60,10 +61,10 @@ WithRevision = Annotated[RevisionName, Path(description="base, head, or a revisi
     summary="Download a revision as an adapter",
 )
 async def get_adapter(
-    revision: WithRevision, query: Annotated[AdapterQuery, Query()], asking: WithAsking
+    revision: WithRevision, query: Annotated[AdapterQuery, Query()], services: CanRead, asking: WithAsking
 ) -> StreamingResponse:
     """A LoRA adapter, as PEFT loads it, of what the revision changes of the base. 409 where there is no exact one."""
-    number, card = await run_in_threadpool(_admit, asking.services, revision)
+    number, card = await run_in_threadpool(_admit, services, revision)
     body = ExportRequest(export=ExportKind.ADAPTER, revision=number, rank=query.rank)
     return await _answer(body, card, asking)
 
@@ -74,9 +75,9 @@ async def get_adapter(
     responses=_TAR,
     summary="Download a revision as a whole model",
 )
-async def get_checkpoint(revision: WithRevision, asking: WithAsking) -> StreamingResponse:
+async def get_checkpoint(revision: WithRevision, services: CanAdmin, asking: WithAsking) -> StreamingResponse:
     """A model folder, as `from_pretrained` loads it, with the revision's weights in the dtype that is served."""
-    number, card = await run_in_threadpool(_admit, asking.services, revision)
+    number, card = await run_in_threadpool(_admit, services, revision)
     return await _answer(ExportRequest(export=ExportKind.CHECKPOINT, revision=number), card, asking)
 
 

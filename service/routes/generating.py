@@ -10,7 +10,7 @@ from fastapi.sse import EventSourceResponse
 
 from service.checks import check_generation
 from service.contracts.lane import DecodeRequest
-from service.dependencies import Services, UntilAnswered, WithClientGone, WithServices
+from service.dependencies import CanRead, Services, UntilAnswered, WhoAsks, WithClientGone
 from service.errors import invalid
 from service.middleware import REVISION
 from service.settings import Settings
@@ -22,14 +22,15 @@ class Caller:
 
     request: Request
     response: Response
-    services: WithServices
+    services: CanRead
+    asker: WhoAsks
     gone: WithClientGone
     until_answered: UntilAnswered
 
     @property
     def name(self) -> str:
         """Among callers of different names the workers share out their rows evenly."""
-        return self.request.client.host if self.request.client else ""
+        return self.asker.key or self.asker.address
 
 
 WithCaller = Annotated[Caller, Depends()]

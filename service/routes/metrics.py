@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from service.board import Notices
 from service.contracts.model import WorkerState
 from service.contracts.revisions import Revision
-from service.dependencies import Services, WithServices
+from service.dependencies import CanRead, Services
 from service.jobs import in_line, utcnow
 
 router = APIRouter(tags=["health"])
@@ -22,7 +22,7 @@ router = APIRouter(tags=["health"])
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(services: WithServices) -> Response:
+def metrics(services: CanRead) -> Response:
     """In Prometheus' text format: the model at this moment, and the requests that this process has answered.
 
     Those of a model are the same from every process of the API. Workers tell of themselves at a port of their own.

@@ -5,13 +5,13 @@ import re
 from fastapi import APIRouter
 
 from service.contracts.model import MethodList, ModelStatus
-from service.dependencies import WithServices
+from service.dependencies import CanRead
 
 router = APIRouter(tags=["model"])
 
 
 @router.get("/model", summary="Look at the model")
-def get_model(services: WithServices) -> ModelStatus:
+def get_model(services: CanRead) -> ModelStatus:
     """The model, its head revision, and which of its tensors and layers the head has changed."""
     notices = services.board.look()
     card = notices.last_card()
@@ -32,7 +32,7 @@ def get_model(services: WithServices) -> ModelStatus:
 
 
 @router.get("/methods", summary="List the editing methods")
-def list_methods(services: WithServices) -> MethodList:
+def list_methods(services: CanRead) -> MethodList:
     """The methods, with the schema of their hyperparameters and the values for this model."""
     notices = services.board.look()
     card = notices.last_card()

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Response
 
 from service.contracts.openai_answers import ServedModel, ServedModels
 from service.contracts.problem import FieldError
-from service.dependencies import Services, WithServices
+from service.dependencies import CanRead, Services
 from service.errors import ProblemError
 from service.middleware import REVISION
 from service.problems import OPENAI_RESPONSES
@@ -23,7 +23,7 @@ router = APIRouter(prefix="/v1/models", tags=["openai"], responses=OPENAI_RESPON
 
 
 @router.get("", summary="List models (OpenAI)")
-def list_models(services: WithServices) -> ServedModels:
+def list_models(services: CanRead) -> ServedModels:
     """The head, the base, and the newest revisions. Any other revision may be asked for as well."""
     model = services.keys.model
     made = [entry.created_at for entry in services.ledger.entries()]
@@ -34,7 +34,7 @@ def list_models(services: WithServices) -> ServedModels:
 
 
 @router.get("/{model:path}", summary="Look at a model (OpenAI)")
-def get_model(model: str, response: Response, services: WithServices) -> ServedModel:
+def get_model(model: str, response: Response, services: CanRead) -> ServedModel:
     """One revision by its name, listed or not."""
     number = services.ledger.resolve(revision_of(model, services))
     response.headers[REVISION] = str(number)

@@ -14,7 +14,7 @@ from service.checks import check_trace
 from service.contracts.base import Contract
 from service.contracts.jobs import JobStatus
 from service.contracts.traces import Kind, Trace, TracePage, TraceRequest
-from service.dependencies import IdempotencyKey, Services, TraceId, WithServices
+from service.dependencies import CanEdit, CanRead, IdempotencyKey, Services, TraceId, WithServices
 from service.errors import ProblemError, invalid
 from service.middleware import REVISION
 from service.routes.watching import PageQuery, annotated, announced, of_revision, watch
@@ -62,7 +62,7 @@ class PictureQuery(Contract):
 
 @router.post("", status_code=202, summary="Trace where an answer comes from")
 def create_trace(
-    request: Asked, response: Response, services: WithServices, idempotency_key: IdempotencyKey = None
+    request: Asked, response: Response, services: CanEdit, idempotency_key: IdempotencyKey = None
 ) -> Trace:
     """Queue causal tracing: the subject is hidden by noise, and what each state brings back of the answer is measured.
 
@@ -82,7 +82,7 @@ def create_trace(
 
 
 @router.get("", summary="List traces")
-def list_traces(query: Annotated[TraceQuery, Query()], services: WithServices) -> TracePage:
+def list_traces(query: Annotated[TraceQuery, Query()], services: CanRead) -> TracePage:
     """All traces, newest first, a page at a time, without their effects."""
     notices = services.board.look()
     found, cursor = services.traces.newest(query.before, query.limit, query.status)
@@ -95,9 +95,7 @@ def list_traces(query: Annotated[TraceQuery, Query()], services: WithServices) -
     summary="A trace's picture",
     responses={200: {"content": {media: {} for media in MEDIA_TYPES.values()}, "description": "The heat map."}},
 )
-def draw_trace(
-    trace_id: TraceId, form: Form, query: Annotated[PictureQuery, Query()], services: WithServices
-) -> Response:
+def draw_trace(trace_id: TraceId, form: Form, query: Annotated[PictureQuery, Query()], services: CanRead) -> Response:
     """The heat map as the paper draws it: tokens down, the subject's starred, layers across."""
     trace = services.traces.get(trace_id)
     if trace.result is None:
@@ -116,7 +114,7 @@ def draw_trace(
 
 
 @router.get("/{trace_id}", summary="Look at a trace")
-def get_trace(trace_id: TraceId, response: Response, services: WithServices) -> Trace:
+def get_trace(trace_id: TraceId, response: Response, services: CanRead) -> Trace:
     """One trace: its status, progress and effects."""
     return of_revision(annotated(services.traces.get(trace_id), services), response)
 
@@ -129,7 +127,7 @@ Existing = Annotated[Trace, Depends(_glance)]
 
 
 @router.delete("/{trace_id}", summary="Cancel a trace", responses={202: {"model": Trace}})
-def cancel_trace(trace_id: TraceId, response: Response, services: WithServices) -> Trace:
+def cancel_trace(trace_id: TraceId, response: Response, services: CanEdit) -> Trace:
     """Cancel a trace: at once (200) if it was queued; a running one is asked to stop (202)."""
     services.traces.cancel(trace_id)
     trace = _glance(trace_id, services)
@@ -144,7 +142,7 @@ async def _changes(trace: Existing, services: WithServices) -> AsyncIterator[Pub
 
 @router.get("/{trace_id}/events", response_class=EventSourceResponse, summary="Watch a trace")
 async def watch_trace(
-    trace: Existing, changes: Annotated[Any, Depends(_changes)], services: WithServices
+    trace: Existing, changes: Annotated[Any, Depends(_changes)], services: CanRead
 ) -> AsyncIterator[ServerSentEvent]:
     """Server-sent events: the trace as it is, without effects, then again whenever it changed, until it has ended.
 
