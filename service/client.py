@@ -1,7 +1,9 @@
 """A client of the HTTP API: synchronous, typed by the contracts, with every problem raised as ProblemError."""
 
-from collections.abc import Generator, Iterator, Sequence
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,15 +16,17 @@ from service.contracts.benchmarks import Benchmark, BenchmarkPage, BenchmarkRequ
 from service.contracts.edits import AnyEditRequest, BatchRequest, Edit, EditPage, EditRequest
 from service.contracts.evaluations import Evaluation, EvaluationPage, EvaluationRequest
 from service.contracts.exports import ExportKind
-from service.contracts.generate import GenerateAnswer, GeneratedPiece, GenerateRequest
+from service.contracts.generate import GenerateAnswer, GeneratedPiece, GenerateRequest, Message
 from service.contracts.health import Ready
 from service.contracts.model import MethodList, ModelStatus
+from service.contracts.openai import ChatRequest
+from service.contracts.openai_answers import ChatChunk
 from service.contracts.problem import Problem
 from service.contracts.revisions import Reverted, Revision, RevisionPage, RollbackRequest
 from service.contracts.traces import Trace, TracePage, TraceRequest
 from service.errors import ProblemError
 from service.events import parse_events
-from service.failures import UnreachableError, refusal
+from service.failures import UnreachableError, problem_in, refusal
 from service.jobcalls import LARGEST_PAGE, BenchmarkCalls, JobCalls, TraceCalls, id_of
 from service.unpacking import receive, require_new
 
@@ -69,12 +73,12 @@ class RevisionCalls:
         """GET /revisions: up to `limit` (by default 20, at most 100), newest first; its `next` is the next `before`."""
         return self._connection.ask(RevisionPage, "GET", "/revisions", params=given(limit=limit, before=before))
 
-    def all(self) -> Iterator[Revision]:
-        """Every revision, newest first, page by page as they are asked for."""
-        page = self.page(LARGEST_PAGE)
+    def all(self, at_once: int = LARGEST_PAGE) -> Iterator[Revision]:
+        """Every revision, newest first, asked for `at_once` as they are looked at."""
+        page = self.page(at_once)
         yield from page.revisions
         while page.next is not None:
-            page = self.page(LARGEST_PAGE, page.next)
+            page = self.page(at_once, page.next)
             yield from page.revisions
 
 
@@ -158,7 +162,7 @@ class Palimpsest:
         for as long as the server may take.
         """
         request = _request(prompt, fields).model_copy(update={"stream": False})
-        timeout = self._patience(request)
+        timeout = self._patience(request.timeout)
         return self._connection.ask(GenerateAnswer, "POST", "/generate", body=request, timeout=timeout, repeatable=True)
 
     def stream(self, prompt: Prompts = None, **fields: Any) -> Generator[GeneratedPiece | GenerateAnswer, None, None]:
@@ -167,7 +171,7 @@ class Palimpsest:
         Whoever closes the iterator, or lets it go, closes the connection, and the server frees the rows.
         """
         request = _request(prompt, fields).model_copy(update={"stream": True})
-        options = {"headers": STREAM, "timeout": self._patience(request)}
+        options = {"headers": STREAM, "timeout": self._patience(request.timeout)}
         with self._connection.open("POST", "/generate", body=request, repeatable=True, **options) as answer:
             for name, data in parse_events(answer.iter_text()):
                 match name:
@@ -178,7 +182,32 @@ class Palimpsest:
                         return
                     case "problem":
                         raise refusal(valid(Problem, data, answer))
-        raise ProblemError(502, "stream-broken", "The server ended the stream before the answer was whole. Try again.")
+        raise _broken_stream()
+
+    def chat(
+        self, messages: Sequence[Message | Mapping[str, str]], revision: int | str = "head", **fields: Any
+    ) -> Generator[ChatChunk, None, None]:
+        """POST /v1/chat/completions: what one revision answers to a conversation, as it comes.
+
+        Further fields are those of ChatRequest in service/contracts/openai.py: max_tokens, temperature, seed, ... The
+        text of a chunk is `choices[0].delta.content`, where there is any; `system_fingerprint` is the revision.
+        Whoever closes the iterator, or lets it go, closes the connection.
+        """
+        name, number = self.model().card.name, re.sub(r"^(?=\d)", "r", str(revision))
+        said = [message if isinstance(message, Mapping) else message.model_dump() for message in messages]
+        model = name if number == "head" else f"{name}@{number}"
+        request = ChatRequest.model_validate({"model": model, "messages": said, "stream": True, **fields})
+        with self._connection.open(
+            "POST", "/v1/chat/completions", body=request, repeatable=True, headers=STREAM, timeout=self._patience(None)
+        ) as answer:
+            for _, data in parse_events(answer.iter_text()):
+                if data == "[DONE]":
+                    return
+                problem = problem_in(data, HTTPStatus.BAD_GATEWAY)
+                if problem is not None:
+                    raise refusal(problem)
+                yield valid(ChatChunk, data, answer)
+        raise _broken_stream()
 
     def rollback(self, to: int | str) -> Revision:
         """POST /rollback: a new revision with the edits of an old one, 3 or r3, in force again; it becomes the head.
@@ -230,10 +259,14 @@ class Palimpsest:
         """GET /ready: who serves the head; raises UnavailableError at once, which says why nobody does."""
         return self._connection.ask(Ready, "GET", "/ready", repeatable=False)
 
-    def _patience(self, request: GenerateRequest) -> httpx.Timeout:
+    def _patience(self, given: float | None) -> httpx.Timeout:
         """The server says itself when a generation takes too long; a client that gave up before would not hear it."""
-        seconds = (request.timeout or GENERATION_SECONDS) + SPARE_SECONDS
+        seconds = (given or GENERATION_SECONDS) + SPARE_SECONDS
         return httpx.Timeout(max(self._connection.timeout, seconds), connect=CONNECT_SECONDS)
+
+
+def _broken_stream() -> ProblemError:
+    return ProblemError(502, "stream-broken", "The server ended the stream before the answer was whole. Try again.")
 
 
 def _request(prompt: Prompts, fields: dict[str, Any]) -> GenerateRequest:

@@ -11,11 +11,10 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from service.contracts.jobs import has_ended
-from service.contracts.problem import Problem
 from service.documents import Document
 from service.errors import ProblemError
 from service.events import parse_events
-from service.failures import UnavailableError, refusal, unreachable
+from service.failures import UnavailableError, problem_in, refusal, unreachable
 from service.retrying import after_answer, after_error, retry_after
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -184,10 +183,9 @@ def raise_for_problem(answer: httpx.Response) -> None:
     """Raise the problem that an answer is, if it is one."""
     if answer.is_success:
         return
-    try:
-        problem = Problem.model_validate_json(answer.read())
-    except ValidationError:
-        raise not_palimpsest(answer) from None
+    problem = problem_in(answer.read(), answer.status_code)
+    if problem is None:
+        raise not_palimpsest(answer)
     raise refusal(problem, retry_after(answer))
 
 

@@ -1,12 +1,15 @@
 """What a client raises: a problem, of a class of its own where a caller would catch it apart."""
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
 import httpx
+from pydantic import ValidationError
 
 from service.contracts.jobs import Job
-from service.contracts.problem import Problem
+from service.contracts.openai_answers import OpenAIErrorAnswer
+from service.contracts.problem import FieldError, Problem
 from service.errors import ProblemError
 
 
@@ -38,6 +41,19 @@ APART: dict[int, type[ProblemError]] = {
     HTTPStatus.TOO_MANY_REQUESTS: UnavailableError,
     HTTPStatus.SERVICE_UNAVAILABLE: UnavailableError,
 }
+
+
+def problem_in(content: str | bytes, status: int) -> Problem | None:
+    """The problem that a server's words are, in its own shape or, as under /v1, in that of OpenAI's errors."""
+    with suppress(ValidationError):
+        return Problem.model_validate_json(content)
+    with suppress(ValidationError):
+        error = OpenAIErrorAnswer.model_validate_json(content).error
+        name = (error.code or "refused").replace("_", "-")
+        fields = [FieldError(field=error.param, detail=error.message)] if error.param else []
+        same = HTTPStatus.UNPROCESSABLE_ENTITY if status == HTTPStatus.BAD_REQUEST else status
+        return ProblemError(same, name, error.message, errors=fields).problem
+    return None
 
 
 def refusal(problem: Problem, retry_after: int | None = None) -> ProblemError:

@@ -64,11 +64,11 @@ class JobCalls(Generic[Asked, Document, Page]):
         params = given(limit=limit, before=before, status=status)
         return self._connection.ask(self._page, "GET", f"/{self._document.noun}s", params=params)
 
-    def all(self, status: str | None = None) -> Iterator[Document]:
-        """Every job, newest first, page by page as they are asked for."""
+    def all(self, status: str | None = None, at_once: int = LARGEST_PAGE) -> Iterator[Document]:
+        """Every job, newest first, asked for `at_once` as they are looked at."""
         before = None
         while True:
-            page: Any = self.page(LARGEST_PAGE, before, status)
+            page: Any = self.page(at_once, before, status)
             yield from getattr(page, f"{self._document.noun}s")
             before = page.next
             if before is None:

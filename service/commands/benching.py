@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from service.client import Palimpsest
-from service.commands.calls import URL, JsonOption, UrlOption, exit_unless, follow, named, print_json
+from service.commands import completing
+from service.commands.calls import carry_out, connect, exit_unless_well, named, print_json, say_how_it_stands
+from service.commands.options import JsonOption, RevisionOption, ServerOption, WaitOption
+from service.connection import SERVER
 from service.contracts.benchmarks import MOST_RECORDS, Benchmark, BenchmarkRequest, Mode
-from service.contracts.jobs import JobStatus
 from service.contracts.records import Record
 from service.datasets.sources import HUB, SHIPPED, DatasetError, open_dataset
 from service.reporting.figures import comparison
@@ -41,6 +43,10 @@ HparamOption = Annotated[
     list[str] | None,
     typer.Option(metavar="METHOD.NAME=VALUE", help="A hyperparameter, its value as in JSON; repeatable."),
 ]
+MethodsOption = Annotated[
+    list[str] | None,
+    typer.Option("--method", help="Repeatable; rome by default.", autocompletion=completing.methods),
+]
 OutOption = Annotated[
     Path | None, typer.Option(metavar="FOLDER", help=f"Write the report there: {', '.join(FILES.values())}.")
 ]
@@ -48,7 +54,7 @@ OutOption = Annotated[
 
 def bench(
     dataset: DatasetOption = SHIPPED,
-    method: Annotated[list[str] | None, typer.Option("--method", help="Repeatable; rome by default.")] = None,
+    method: MethodsOption = None,
     n: Annotated[int, typer.Option("--n", help="Records, at most.")] = 100,
     batch_size: BatchSizeOption = None,
     mode: Annotated[
@@ -66,12 +72,12 @@ def bench(
     checkpoints: Annotated[int, typer.Option(help="How often a sequence is scored.")] = 5,
     hparam: HparamOption = None,
     seed: Annotated[int | None, typer.Option(help="Draw the records; by default the first are taken.")] = None,
-    revision: Annotated[str, typer.Option(help="What is edited: base, head, or a revision such as r3.")] = "base",
+    revision: RevisionOption = "base",
     form: FormOption = None,
     out: OutOption = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the benchmark until it ends.")] = True,
+    wait: WaitOption = True,
     as_json: JsonOption = False,
-    url: UrlOption = URL,
+    server: ServerOption = SERVER,
 ) -> None:
     """Compare methods on a data set: each edit is scored and dropped; the head stays as it is."""
     if out is not None and not wait:
@@ -84,18 +90,15 @@ def bench(
         if seed is None and not (known_only or likelier_only):
             asked["records"] = asked["records"][:n]
     request = BenchmarkRequest.model_validate(asked)
-    with Palimpsest(url) as client:
-        final = client.benchmarks.submit(request)
-        if wait:
-            final = follow(final, client.benchmarks.events(final.id), "benchmark", client.server)
-            final = client.benchmarks.get(final.id)
-        if out is not None and final.result is not None:
-            _write(client, final.id, out)
+    with connect(server) as client:
+        benchmark = carry_out(client.benchmarks, request, "benchmark", wait=wait)
+        if out is not None:
+            write_report(client, benchmark, out)
     if as_json:
-        print_json(final)
+        print_json(benchmark)
     else:
-        _show(final, out, Console())
-    exit_unless((JobStatus.COMPLETED,), final)
+        show_benchmark(benchmark, out, Console())
+    exit_unless_well(benchmark)
 
 
 def _methods(names: Sequence[str], hparams: Sequence[str]) -> list[dict[str, Any]]:
@@ -129,16 +132,20 @@ def _records(source: str, form: str | None, *, generation: bool) -> list[Record]
     return [record.model_copy(update={"reference_texts": (), "generation_prompts": ()}) for record in records]
 
 
-def _write(client: Palimpsest, benchmark_id: str, out: Path) -> None:
+def write_report(client: Palimpsest, benchmark: Benchmark, out: Path) -> None:
+    """Write the report of a benchmark in all its forms into a folder, if it found anything."""
+    if benchmark.result is None:
+        return
     try:
         out.mkdir(parents=True, exist_ok=True)
         for form, name in FILES.items():
-            (out / name).write_bytes(client.benchmarks.report(benchmark_id, form))
+            (out / name).write_bytes(client.benchmarks.report(benchmark, form))
     except OSError as error:
         raise typer.BadParameter(f"{out} cannot be written: {error.strerror}", param_hint="--out") from error
 
 
-def _show(benchmark: Benchmark, out: Path | None, console: Console) -> None:
+def show_benchmark(benchmark: Benchmark, out: Path | None, console: Console) -> None:
+    """What a benchmark found, for people; `out` is where its report is."""
     result = benchmark.result
     if result is not None:
         header, *rows = comparison(result)
@@ -155,6 +162,4 @@ def _show(benchmark: Benchmark, out: Path | None, console: Console) -> None:
             console.print(line, style="yellow", markup=False, soft_wrap=True)
     scored = "" if benchmark.revision is None else f", on r{benchmark.revision}"
     written = "" if out is None or result is None else f"; its report is in {out}"
-    console.print(f"benchmark {benchmark.id} is {benchmark.status}{scored}{written}", highlight=False, markup=False)
-    if benchmark.notice:
-        console.print(benchmark.notice, markup=False)
+    say_how_it_stands(benchmark, scored + written, console)

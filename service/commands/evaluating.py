@@ -6,41 +6,48 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from service.client import Palimpsest
 from service.commands import display
-from service.commands.calls import URL, JsonOption, UrlOption, exit_unless, follow, print_json
+from service.commands.calls import carry_out, connect, exit_unless_well, print_json, say_how_it_stands
+from service.commands.options import JsonOption, RevisionOption, ServerOption, WaitOption
+from service.connection import SERVER
 from service.contracts.evaluations import Evaluation, EvaluationRequest
-from service.contracts.jobs import JobStatus
 from service.facts import decode, parse
 
 
 def evaluate(
-    revision: Annotated[str, typer.Option(help="base, head, or a revision such as r3.")] = "head",
+    revision: RevisionOption = "head",
     facts: Annotated[
         str,
         typer.Option(
             metavar="FILE|active",
-            help="active: the facts of the edits in force there; or a file as `edit --batch` reads it, - being the "
-            "standard input.",
+            help="active: the facts of the edits in force there; or a file as `batch` reads it, - being the standard "
+            "input.",
         ),
     ] = "active",
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the evaluation until it ends.")] = True,
+    wait: WaitOption = True,
     as_json: JsonOption = False,
-    url: UrlOption = URL,
+    server: ServerOption = SERVER,
 ) -> None:
     """Score facts with the weights of a revision, and with the base's."""
     given = facts if facts == "active" else parse(decode(_read(facts)))
     request = EvaluationRequest.model_validate({"revision": revision, "facts": given})
-    with Palimpsest(url) as client:
-        final = client.evaluations.submit(request)
-        if wait:
-            follow(final, client.evaluations.events(final.id), "evaluation", client.server)
-            final = client.evaluations.get(final.id)
+    with connect(server) as client:
+        evaluation = carry_out(client.evaluations, request, "evaluation", wait=wait)
     if as_json:
-        print_json(final)
+        print_json(evaluation)
     else:
-        _show(final, Console())
-    exit_unless((JobStatus.COMPLETED,), final)
+        show_evaluation(evaluation, Console())
+    exit_unless_well(evaluation)
+
+
+def show_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """What an evaluation found, for people."""
+    result = evaluation.result
+    if result is not None:
+        console.print(display.evaluation_view(result))
+    if result is not None and result.skipped:
+        console.print(f"left out, since a later active edit overwrites them: {result.skipped}", highlight=False)
+    say_how_it_stands(evaluation, "" if evaluation.revision is None else f", at r{evaluation.revision}", console)
 
 
 def _read(name: str) -> bytes:
@@ -50,15 +57,3 @@ def _read(name: str) -> bytes:
         return Path(name).read_bytes()
     except OSError as error:
         raise typer.BadParameter(f"{name} cannot be read: {error.strerror}", param_hint="--facts") from error
-
-
-def _show(evaluation: Evaluation, console: Console) -> None:
-    result = evaluation.result
-    if result is not None:
-        console.print(display.evaluation_view(result))
-    if result is not None and result.skipped:
-        console.print(f"left out, since a later active edit overwrites them: {result.skipped}", highlight=False)
-    scored = "" if evaluation.revision is None else f", at r{evaluation.revision}"
-    console.print(f"evaluation {evaluation.id} is {evaluation.status}{scored}", highlight=False)
-    if evaluation.notice:
-        console.print(evaluation.notice, markup=False)

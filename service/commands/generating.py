@@ -1,25 +1,23 @@
 """The command that continues prompts under two revisions, whole or as the tokens come."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Annotated, Any
 
 import typer
-from pydantic import BaseModel
 from rich.console import Console
 from rich.live import Live
 
-from service.client import Palimpsest
 from service.commands import sides
-from service.commands.calls import URL, JsonOption, UrlOption, print_json
+from service.commands.calls import connect, print_json, print_line
+from service.commands.options import JsonOption, RevisionOption, ServerOption
+from service.connection import SERVER
 from service.contracts.generate import GenerateAnswer, GeneratedPiece, GenerateRequest, Priority
 
 Events = Iterator[GeneratedPiece | GenerateAnswer]
 
 REFRESHES_PER_SECOND = 12
 
-RevisionOption = Annotated[str, typer.Option(metavar="NAME", help="base, head, or a revision such as r3.")]
 StopOption = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="End the text before this; repeatable, white space counts.")
 ]
@@ -53,7 +51,7 @@ def generate(
     min_revision: Annotated[str | None, typer.Option(help="Wait for a worker that has this revision.")] = None,
     background: BackgroundOption = False,
     as_json: JsonOption = False,
-    url: UrlOption = URL,
+    server: ServerOption = SERVER,
 ) -> None:
     """Continue prompts under two revisions, side by side."""
     if top_logprobs and not as_json:
@@ -80,7 +78,7 @@ def generate(
             "min_revision": min_revision,
         }
     )
-    with Palimpsest(url) as client:
+    with connect(server) as client:
         if not stream:
             _show(client.generate(request), request, as_json)
             return
@@ -107,7 +105,7 @@ def _show(answer: GenerateAnswer, request: GenerateRequest, as_json: bool) -> No
 def _follow(events: Events, request: GenerateRequest, as_json: bool) -> None:
     console = Console()
     if as_json:
-        _print_event("done", _heard(events, lambda piece: _print_event("piece", piece)))
+        print_line("done", _heard(events, lambda piece: print_line("piece", piece)))
     elif console.is_terminal:
         _show(_watched(events, request, console), request, as_json)
     else:
@@ -133,7 +131,3 @@ def _heard(events: Events, hear: Callable[[GeneratedPiece], None]) -> GenerateAn
             return event
         hear(event)
     raise AssertionError("a stream ends with an answer or an error")
-
-
-def _print_event(name: str, event: BaseModel) -> None:
-    typer.echo(json.dumps({"event": name, **event.model_dump(mode="json")}, ensure_ascii=False))

@@ -1,6 +1,5 @@
-"""The commands about revisions: the history, one of them, and what makes a new one without an edit."""
+"""The commands about revisions: the history, and what makes a new one without an edit."""
 
-import re
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -9,22 +8,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.client import Palimpsest
-from service.commands.calls import URL, JsonOption, UrlOption, print_json, show_edit
+from service.commands import completing
+from service.commands.calls import connect, print_json
+from service.commands.options import JsonOption, ServerOption
+from service.connection import SERVER
 from service.contracts.revisions import Revision, RollbackRequest
 from service.contracts.scores import Drift
 
-EditArgument = Annotated[str, typer.Argument(metavar="EDIT", help="An edit's id: 16 hexadecimal digits.")]
+EditArgument = Annotated[
+    str, typer.Argument(metavar="EDIT", help="An edit's id: 16 hexadecimal digits.", autocompletion=completing.edits)
+]
 
 
 def log(
     limit: Annotated[int, typer.Option(min=1, max=100, help="How many.")] = 20,
     before: Annotated[int | None, typer.Option(min=1, help="Only revisions below this number.")] = None,
     as_json: JsonOption = False,
-    url: UrlOption = URL,
+    server: ServerOption = SERVER,
 ) -> None:
     """Show the revisions, newest first: what made each, how many edits are in force, how far it has drifted."""
-    with Palimpsest(url) as client:
+    with connect(server) as client:
         page = client.revisions.page(limit=limit, before=before)
     if as_json:
         print_json(page)
@@ -35,32 +38,21 @@ def log(
         console.print(f"older ones: palimpsest log --before {page.next}", style="dim", highlight=False)
 
 
-def show(
-    name: Annotated[str, typer.Argument(metavar="REVISION|EDIT", help="A revision such as r3, or an edit's id.")],
-    as_json: JsonOption = False,
-    url: UrlOption = URL,
-) -> None:
-    """Show one revision, or one edit with its scores."""
-    with Palimpsest(url) as client:
-        revision = client.revisions.get(int(name.removeprefix("r"))) if re.fullmatch(r"r?[0-9]{1,15}", name) else None
-        edit = client.edits.get(name) if revision is None else None
-    found = revision or edit
-    if as_json and found is not None:
-        print_json(found)
-    elif revision is not None:
-        Console().print(_one(revision))
-    elif edit is not None:
-        show_edit(edit, Console())
-
-
 def rollback(
-    to: Annotated[str, typer.Argument(help="The revision whose edits should be in force again; r0 is the base.")],
+    to: Annotated[
+        str,
+        typer.Argument(
+            metavar="REVISION",
+            help="Whose edits should be in force again, such as r3; r0 is the base.",
+            autocompletion=completing.revisions,
+        ),
+    ],
     as_json: JsonOption = False,
-    url: UrlOption = URL,
+    server: ServerOption = SERVER,
 ) -> None:
     """Make a new revision that equals an old one."""
     request = RollbackRequest.model_validate({"to": to})
-    with Palimpsest(url) as client:
+    with connect(server) as client:
         revision = client.rollback(request.to)
     if as_json:
         print_json(revision)
@@ -68,9 +60,9 @@ def rollback(
         _say(revision, f", as in r{request.to}")
 
 
-def revert(edit: EditArgument, as_json: JsonOption = False, url: UrlOption = URL) -> None:
+def revert(edit: EditArgument, as_json: JsonOption = False, server: ServerOption = SERVER) -> None:
     """Make a new revision without one edit; all later ones stay."""
-    with Palimpsest(url) as client:
+    with connect(server) as client:
         answer = client.revert(edit)
     if as_json:
         print_json(answer)
@@ -79,9 +71,9 @@ def revert(edit: EditArgument, as_json: JsonOption = False, url: UrlOption = URL
     Console().print(answer.notice, style="yellow" if answer.computed_with_it else "", markup=False, soft_wrap=True)
 
 
-def reapply(edit: EditArgument, as_json: JsonOption = False, url: UrlOption = URL) -> None:
+def reapply(edit: EditArgument, as_json: JsonOption = False, server: ServerOption = SERVER) -> None:
     """Make a new revision with a reverted edit in force again; nothing is computed anew."""
-    with Palimpsest(url) as client:
+    with connect(server) as client:
         revision = client.reapply(edit)
     if as_json:
         print_json(revision)
@@ -106,7 +98,8 @@ def _history(revisions: Iterable[Revision]) -> Table:
     return table
 
 
-def _one(revision: Revision) -> Table:
+def revision_view(revision: Revision) -> Table:
+    """One revision, for people."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")

@@ -16,7 +16,6 @@ from rich.console import Console
 from service.children import POLL_SECONDS, Child
 from service.claims import DataDirectory, UpError
 from service.commands.options import DATA, MODEL, DataOption, DeviceOption, Dtype, DtypeOption, ModelOption, set_worker
-from service.embedded import EmbeddedRedis
 from service.keys import Keys, model_name
 
 TOOLS = (sys.executable, "-m", "worker.tools")
@@ -103,6 +102,8 @@ def _run(model: str, data_dir: Path, *arguments: str) -> NoReturn:
 
 def _beside_embedded(keys: Keys, data_dir: Path, arguments: tuple[str, ...]) -> int:
     """Run a tool on the data directory's own Redis, which is started for it alone."""
+    from service.embedded import EmbeddedRedis  # noqa: PLC0415 - the client commands start without Redis' client
+
     try:
         directory = DataDirectory(data_dir)
     except UpError as error:

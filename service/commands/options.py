@@ -1,4 +1,4 @@
-"""Options that several commands take: the model, and where everything is kept."""
+"""Options that several commands take: the server, the model, and where everything is kept."""
 
 import os
 import re
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from service.commands import completing
 
 
 class Dtype(StrEnum):
@@ -45,6 +47,18 @@ DeviceOption = Annotated[
 ]
 DataOption = Annotated[
     Path, typer.Option("--data-dir", envvar="PALIMPSEST_DATA_DIR", help="Where everything that must last is kept.")
+]
+
+ServerOption = Annotated[str, typer.Option("--server", envvar="PALIMPSEST_SERVER", help="Where the server listens.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON, for scripts.")]
+JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print one line of JSON for each, for scripts.")]
+WaitOption = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow it until it ends.")]
+RevisionOption = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="base, head, or a revision such as r3.", autocompletion=completing.revisions),
+]
+HparamOption = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="A hyperparameter, its value as in JSON; repeatable.")
 ]
 
 MODEL, DATA = "smollm2-135m", Path(".palimpsest")

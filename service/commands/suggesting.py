@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 
 from service.client import Palimpsest
-from service.commands.calls import URL, JsonOption, UrlOption, exit_unless, follow
+from service.commands.calls import carry_out, connect, exit_unless_well
+from service.commands.options import JsonOption, RevisionOption, ServerOption
+from service.connection import SERVER
 from service.contracts.edits import Fact
 from service.contracts.evaluations import EvaluationRequest
-from service.contracts.jobs import JobStatus
 from service.contracts.traces import Kind, Traced, TraceRequest, TraceResult
 from service.datasets.sources import SHIPPED, DatasetError, open_dataset
 from service.proposal import as_yaml, propose
@@ -32,9 +33,9 @@ def suggest_hparams(
     window: Annotated[
         int | None, typer.Option(help="MLP layers restored at once; by default 10 for 48 layers.")
     ] = None,
-    revision: Annotated[str, typer.Option(help="base, head, or a revision such as r3.")] = "base",
+    revision: RevisionOption = "base",
     as_json: JsonOption = False,
-    url: UrlOption = URL,
+    server: ServerOption = SERVER,
 ) -> None:
     """Propose layers to edit as YAML: where restoring the MLP at the subject's last token brings most answers back."""
     try:
@@ -42,7 +43,7 @@ def suggest_hparams(
     except DatasetError as error:
         raise typer.BadParameter(str(error), param_hint="--facts") from error
     asked = [_as_it_is(fact) for fact in chain.from_iterable(record.facts for record in records)]
-    with Palimpsest(url) as client:
+    with connect(server) as client:
         known = _known(client, asked, revision, n)
         if not known:
             raise typer.BadParameter("the model knows none of these facts; give others", param_hint="--facts")
@@ -85,18 +86,15 @@ def _known(client: Palimpsest, facts: Sequence[Fact], revision: str, n: int) -> 
 
 
 def _those_known(client: Palimpsest, facts: tuple[Fact, ...], revision: str) -> Iterator[Fact]:
-    evaluation = client.evaluations.submit(EvaluationRequest(revision=revision, facts=facts))
-    follow(evaluation, client.evaluations.events(evaluation.id), "which facts are known", client.server)
-    evaluation = client.evaluations.get(evaluation.id)
-    exit_unless((JobStatus.COMPLETED,), evaluation)
+    request = EvaluationRequest(revision=revision, facts=facts)
+    evaluation = carry_out(client.evaluations, request, "which facts are known", wait=True)
+    exit_unless_well(evaluation)
     scores = evaluation.result.facts if evaluation.result else ()
     return (fact for fact, score in zip(facts, scores, strict=True) if score.after.target_new.accuracy == 1)
 
 
 def _traced(client: Palimpsest, label: str, request: TraceRequest) -> TraceResult:
-    trace = client.traces.submit(request)
-    follow(trace, client.traces.events(trace.id), label, client.server)
-    trace = client.traces.get(trace.id)
-    exit_unless((JobStatus.COMPLETED,), trace)
+    trace = carry_out(client.traces, request, label, wait=True)
+    exit_unless_well(trace)
     assert trace.result is not None  # noqa: S101 - a completed trace has one
     return trace.result

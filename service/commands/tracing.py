@@ -7,9 +7,10 @@ import typer
 from rich.console import Console
 
 from service.client import Palimpsest
-from service.commands.calls import URL, JsonOption, UrlOption, exit_unless, follow, print_json
+from service.commands.calls import carry_out, connect, exit_unless_well, print_json, say_how_it_stands
 from service.commands.effects import trace_view
-from service.contracts.jobs import JobStatus
+from service.commands.options import JsonOption, RevisionOption, ServerOption, WaitOption
+from service.connection import SERVER
 from service.contracts.traces import Kind, Trace, Traced, TraceRequest
 
 FORMS = (".png", ".svg")
@@ -38,11 +39,11 @@ def trace(
     noise: NoiseOption = 3.0,
     window: WindowOption = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
-    revision: Annotated[str, typer.Option(help="base, head, or a revision such as r3.")] = "head",
+    revision: RevisionOption = "head",
     out: OutOption = None,
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the trace until it ends.")] = True,
+    wait: WaitOption = True,
     as_json: JsonOption = False,
-    url: UrlOption = URL,
+    server: ServerOption = SERVER,
 ) -> None:
     """Find the states that an answer depends on: hide the subject with noise, and restore them one at a time."""
     if out is not None and (out.suffix not in FORMS or not wait):
@@ -52,33 +53,33 @@ def trace(
     asked: dict[str, Any] = {"prompt": prompt, "subject": subject, "target": target, "tokens": tokens, "noise": noise}
     asked |= {"samples": samples, "window": window, "seed": seed, "revision": revision}
     request = TraceRequest.model_validate({**asked, "kinds": kind or tuple(Kind)})
-    with Palimpsest(url) as client:
-        final = client.traces.submit(request)
-        if wait:
-            follow(final, client.traces.events(final.id), "trace", client.server)
-            final = client.traces.get(final.id)
-        if out is not None and final.result is not None:
-            _write(out, client.traces.picture(final.id, out.suffix[1:]))
+    with connect(server) as client:
+        found = carry_out(client.traces, request, "trace", wait=wait)
+        if out is not None:
+            draw(client, found, out)
     if as_json:
-        print_json(final)
+        print_json(found)
     else:
-        _show(final, out, Console())
-    exit_unless((JobStatus.COMPLETED,), final)
+        show_trace(found, out, Console())
+    exit_unless_well(found)
 
 
-def _write(out: Path, picture: bytes) -> None:
+def draw(client: Palimpsest, trace: Trace, out: Path) -> None:
+    """Write the picture of a trace, if it found anything."""
+    if out.suffix not in FORMS:
+        raise typer.BadParameter("must end with .png or .svg", param_hint="--out")
+    if trace.result is None:
+        return
     try:
-        out.write_bytes(picture)
+        out.write_bytes(client.traces.picture(trace, out.suffix[1:]))
     except OSError as error:
         raise typer.BadParameter(f"{out} cannot be written: {error.strerror}", param_hint="--out") from error
 
 
-def _show(trace: Trace, out: Path | None, console: Console) -> None:
-    if trace.result is not None:
-        console.print(trace_view(trace.result), soft_wrap=True)
-        drawn = "" if out is None else f", drawn in {out}"
-        console.print(f"trace {trace.id} is {trace.status}, at r{trace.revision}{drawn}", highlight=False, markup=False)
-    else:
-        console.print(f"trace {trace.id} is {trace.status}", highlight=False)
-    if trace.notice:
-        console.print(trace.notice, markup=False)
+def show_trace(trace: Trace, out: Path | None, console: Console) -> None:
+    """What a trace found, for people; `out` is where it was drawn."""
+    if trace.result is None:
+        say_how_it_stands(trace, "", console)
+        return
+    console.print(trace_view(trace.result), soft_wrap=True)
+    say_how_it_stands(trace, f", at r{trace.revision}" + (f", drawn in {out}" if out else ""), console)

@@ -126,5 +126,5 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.fixture
 def ask(run: Run, http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command against the running API."""
-    monkeypatch.setenv("PALIMPSEST_URL", str(http.base_url))
+    monkeypatch.setenv("PALIMPSEST_SERVER", str(http.base_url))
     return run

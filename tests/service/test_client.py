@@ -9,8 +9,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from service import client as client_module
-from service import connection, jobcalls
+from service import connection
 from service.client import Palimpsest
 from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
 from service.contracts.evaluations import EvaluationRequest
@@ -385,14 +384,12 @@ def test_wrong_fields_are_refused_before_anything_is_sent() -> None:
         nobody.generate(GenerateRequest(prompt=("p",)), n=2)
 
 
-def test_every_page_is_walked_through(client: Palimpsest, worker: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobcalls, "LARGEST_PAGE", 2)
-    monkeypatch.setattr(client_module, "LARGEST_PAGE", 2)
+def test_every_page_is_walked_through(client: Palimpsest, worker: StandIn) -> None:
     ids = [client.edits.submit(**EIFFEL).id for _ in range(5)]
     client.edits.cancel(ids[1])
     worker.apply(ids[0])
-    assert [edit.id for edit in client.edits.all()] == ids[::-1]
-    assert [edit.id for edit in client.edits.all(status="cancelled")] == [ids[1]]
+    assert [edit.id for edit in client.edits.all(at_once=2)] == ids[::-1]
+    assert [edit.id for edit in client.edits.all(status="cancelled", at_once=2)] == [ids[1]]
     for _ in range(4):
         client.rollback(0)
-    assert [revision.revision for revision in client.revisions.all()] == [5, 4, 3, 2, 1, 0]
+    assert [revision.revision for revision in client.revisions.all(at_once=2)] == [5, 4, 3, 2, 1, 0]

@@ -79,11 +79,11 @@ def test_out_has_every_report(ask: Run, worker: StandIn, tmp_path: Path) -> None
     ("arguments", "code", "words"),
     [
         (("--dataset", "/nowhere/facts.json"), 2, "cannot be read"),
-        (("--method", "romme"), 1, "is not a method of this worker"),
+        (("--method", "romme"), 2, "is not a method of this worker"),
         (("--hparam", "memit.v_lr=1"), 2, "must be METHOD.NAME=VALUE, of rome"),
         (("--hparam", "v_lr=1"), 2, "must be METHOD.NAME=VALUE"),
-        (("--batch-size", "2"), 1, "must be 1 in mode single"),
-        (("--revision", "r7"), 1, "There is no revision r7"),
+        (("--batch-size", "2"), 2, "must be 1 in mode single"),
+        (("--revision", "r7"), 4, "There is no revision r7"),
         (("--out", "x", "--no-wait"), 2, "so wait for it"),
     ],
 )

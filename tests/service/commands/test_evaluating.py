@@ -44,9 +44,9 @@ def test_no_wait_returns_at_once(ask: Run, worker: StandIn) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ((), 1, "no edit is in force at r0"),
-        (("--revision", "r7"), 1, "There is no revision r7"),
-        (("--revision", "newest"), 1, "must be base, head, or a revision"),
+        ((), 2, "no edit is in force at r0"),
+        (("--revision", "r7"), 4, "There is no revision r7"),
+        (("--revision", "newest"), 2, "must be base, head, or a revision"),
         (("--facts", "/nowhere/facts.json"), 2, "cannot be read"),
     ],
 )

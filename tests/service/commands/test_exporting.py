@@ -31,7 +31,7 @@ def url(valkey_url: str, blobs: Path) -> Iterator[str]:
 @pytest.fixture
 def stand(url: str, worker: StandIn, blobs: Path, monkeypatch: pytest.MonkeyPatch) -> ExportStand:
     assert httpx.get(f"{url}/revisions").json()["revision"] == worker.ledger.head()
-    monkeypatch.setenv("PALIMPSEST_URL", url)
+    monkeypatch.setenv("PALIMPSEST_SERVER", url)
     return ExportStand(worker, blobs)
 
 
@@ -65,7 +65,7 @@ def test_a_refusal_is_told(run: Run, stand: ExportStand, tmp_path: Path) -> None
     problem = ProblemError(409, "adapter-not-exact", "Take the checkpoint.").problem
     stand.worker.answer = lambda request: LaneAnswer(id=request.id, problem=problem)
     code, output, errors = run("export", "--adapter", "--out", str(tmp_path / "a"))
-    assert (code, output, errors) == (1, "", "Take the checkpoint.\n")
+    assert (code, output, errors) == (5, "", "Take the checkpoint.\n")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -120,9 +120,9 @@ def test_a_problem_in_the_middle_is_told(ask: Run, worker: StandIn) -> None:
     [
         (("a", "b", "--chat"), 2, "give one prompt"),
         (("a", "--top-logprobs", "2"), 2, "are shown with --json only"),
-        (("a", "--top-p", "0"), 1, "top_p: should be greater than 0"),
-        (("a", "--stop", ""), 1, "stop[0]: must not be empty"),
-        (("a", "--system", " "), 1, "messages[0].content: must contain more than white space"),
+        (("a", "--top-p", "0"), 2, "top_p: should be greater than 0"),
+        (("a", "--stop", ""), 2, "stop[0]: must not be empty"),
+        (("a", "--system", " "), 2, "messages[0].content: must contain more than white space"),
     ],
 )
 def test_what_cannot_be_asked_is_said(run: Run, arguments: tuple[str, ...], code: int, message: str) -> None:

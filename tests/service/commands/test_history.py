@@ -57,8 +57,7 @@ def test_show_an_edit(ask: Run, worker: StandIn) -> None:
     assert code == 0
     assert "is applied, and made revision r1" in output
     code, _, errors = ask("show", "0123456789abcdef")
-    assert code == 1
-    assert "GET /edits lists all edits" in errors
+    assert (code, errors) == (4, "There is no job 0123456789abcdef; list them with: palimpsest jobs\n")
 
 
 def test_revert_and_reapply(ask: Run, worker: StandIn, http: httpx.Client) -> None:
@@ -81,3 +80,13 @@ def test_revert_and_reapply(ask: Run, worker: StandIn, http: httpx.Client) -> No
     assert answer.rescore.revision == answer.revision.revision
     _, output, _ = ask("revert", first.id, "--json")
     assert Reverted.model_validate_json(output).rescore is None, "nothing is left to score"
+
+
+def test_rollback(ask: Run, worker: StandIn) -> None:
+    code, output, _ = ask("rollback", "r0")
+    assert code == 0
+    assert "r1 is the head: 0 edits in force, as in r0" in output
+    assert "checksum c1" in output
+    code, output, _ = ask("rollback", "0", "--json")
+    assert Revision.model_validate_json(output).revision == 2
+    assert len(worker.asked) == 2

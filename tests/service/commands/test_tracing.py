@@ -63,9 +63,9 @@ def test_out_draws_it(ask: Run, worker: StandIn, tmp_path: Path, name: str, begi
     [
         (("--out", "map.jpg"), 2, "must end with .png or .svg"),
         (("--out", "map.png", "--no-wait"), 2, "once the trace has ended"),
-        (("--revision", "r7"), 1, "There is no revision r7"),
-        (("--noise", "0"), 1, "greater than 0"),
-        (("--subject", "Big Ben"), 1, "must occur in the prompt"),
+        (("--revision", "r7"), 4, "There is no revision r7"),
+        (("--noise", "0"), 2, "greater than 0"),
+        (("--subject", "Big Ben"), 2, "must occur in the prompt"),
     ],
 )
 def test_what_cannot_be_traced_is_told(ask: Run, arguments: tuple[str, ...], code: int, words: str) -> None:
