@@ -1,8 +1,7 @@
-"""What the project is shipped with: pinned packages, import rules, images, the compose file, CI."""
+"""What the project is made of: pinned packages, import rules, CI."""
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -100,101 +99,6 @@ def test_every_module_of_the_service_is_shared_with_the_worker_or_kept_from_it()
     packages = {path.parent.name for path in (ROOT / "service").glob("*/__init__.py")}
     assert SHARED | kept == modules | packages
     assert not SHARED & kept
-
-
-class ComposeLoader(yaml.SafeLoader):
-    """Reads compose's own tags as what they stand before."""
-
-
-ComposeLoader.add_constructor("!reset", lambda _, node: dict(node.value))
-
-
-def compose(name: str) -> dict[str, Any]:
-    """A compose file, parsed."""
-    loaded: dict[str, Any] = yaml.load((ROOT / name).read_text(), Loader=ComposeLoader)  # noqa: S506 - a SafeLoader
-    return loaded
-
-
-def test_compose_starts_three_healthy_services_in_order() -> None:
-    services = compose("docker-compose.yml")["services"]
-    assert set(services) == {"redis", "api", "worker"}
-    for name, service in services.items():
-        assert service["healthcheck"]["test"], name
-        assert service["stop_grace_period"], name
-    for name in ("api", "worker"):
-        assert services[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
-        assert services[name]["environment"]["REDIS_URL"].startswith("redis://:${REDIS_PASSWORD:?")
-
-
-def test_compose_keeps_redis_inside_and_its_writes_safe() -> None:
-    redis = compose("docker-compose.yml")["services"]["redis"]
-    command = redis["command"][-1]
-    assert "ports" not in redis
-    for option in ("--requirepass", "--appendonly yes", "--appendfsync always", "--maxmemory-policy noeviction"):
-        assert option in command
-
-
-def test_compose_can_run_several_workers() -> None:
-    """They cannot share a name or a port of the host, and each is as healthy as its own process."""
-    worker = compose("docker-compose.yml")["services"]["worker"]
-    assert not {"container_name", "hostname", "ports"} & worker.keys()
-    assert worker["healthcheck"]["test"] == ["CMD", "python", "-m", "worker.alive"]
-
-
-def test_compose_gives_the_worker_a_gpu_and_a_volume() -> None:
-    loaded = compose("docker-compose.yml")
-    worker = loaded["services"]["worker"]
-    (device,) = worker["deploy"]["resources"]["reservations"]["devices"]
-    assert device["capabilities"] == ["gpu"]
-    volumes = {volume.split(":")[0] for service in loaded["services"].values() for volume in service.get("volumes", ())}
-    assert volumes == set(loaded["volumes"])
-    assert compose("docker-compose.cpu.yml")["services"]["worker"]["deploy"] == {}
-
-
-def has_compose() -> bool:
-    """Whether `docker compose` can be run."""
-    docker = shutil.which("docker")
-    return (
-        docker is not None
-        and subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode == 0
-    )
-
-
-@pytest.mark.skipif(not has_compose(), reason="docker compose is not installed")
-@pytest.mark.parametrize("files", [("docker-compose.yml",), ("docker-compose.yml", "docker-compose.cpu.yml")])
-def test_docker_compose_accepts_the_files(files: tuple[str, ...]) -> None:
-    arguments = [part for file in files for part in ("-f", file)]
-    command = ["docker", "compose", *arguments, "config", "--quiet"]
-    env = {**os.environ, "REDIS_PASSWORD": "x"}
-    answer = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
-
-
-def stages() -> dict[str, str]:
-    """The Dockerfile's stages by name."""
-    parts = re.split(r"^FROM .* AS (\w+)$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE)
-    return dict(zip(parts[1::2], parts[2::2], strict=True))
-
-
-@pytest.mark.parametrize("target", ["service", "worker"])
-def test_images_run_as_somebody_and_can_say_how_they_are(target: str) -> None:
-    stage = stages()[target]
-    assert re.search(r"^USER palimpsest$", stage, re.MULTILINE)
-    assert re.search(r"^HEALTHCHECK ", stage, re.MULTILINE)
-    assert re.search(r'^ENTRYPOINT \["palimpsest"\]$', stage, re.MULTILINE)
-    assert "-c constraints.txt" in stage
-
-
-def test_the_service_image_has_no_torch() -> None:
-    assert "optional-dependencies" not in stages()["service"]
-    names = {Requirement(text).name for text in PROJECT["project"]["dependencies"]}
-    assert not names & {"torch", "transformers", "numpy"}
-
-
-def test_the_image_gets_every_file_that_it_copies() -> None:
-    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    for line in re.findall(r"^COPY (.*) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE):
-        assert set(line.split()) <= allowed
 
 
 def test_ci_runs_what_a_developer_runs() -> None:
