@@ -6,7 +6,7 @@ import { overwritten } from "./fact-form.js";
 import { empty, problemBox } from "./ui.js";
 
 const ASKED = 18;
-const AT_ONCE = 6;
+const TURNS = 3;
 const SHOWN = 8;
 
 /** `element`, a list that fills as soon as a worker is ready; `stop()`. `onPick(fact)` is called with the one chosen. */
@@ -29,8 +29,10 @@ export function examples({ api, state }, onPick) {
   async function fill() {
     replace(list);
     const { facts } = await api.get("/examples", { limit: ASKED }, { signal: stopping.signal });
-    for (let at = 0; at < facts.length && list.childElementCount < SHOWN; at += AT_ONCE) {
-      const known = await knownOf(api, facts.slice(at, at + AT_ONCE), stopping.signal);
+    for (let turn = 0; turn < TURNS && list.childElementCount < SHOWN; turn += 1) {
+      // Every turn has some of each kind, so that what comes first is a fair choice already.
+      const some = facts.filter((_, index) => index % TURNS === turn);
+      const known = await knownOf(api, some, stopping.signal);
       list.append(...known.slice(0, SHOWN - list.childElementCount).map((fact) => entry(fact, onPick)));
     }
     replace(place, list.childElementCount === 0 && empty("None of the shipped facts fits", "The resident model does not answer them as expected. Write a fact that it knows."));

@@ -45,10 +45,10 @@ export function factForm({ announce, onInput }) {
   );
   const elements = [
     field("Prompt", prompt, { name: "prompt", hint: "A sentence that ends where the answer begins. Select the subject in it, by mouse or with Shift and the arrow keys." }),
+    field("Subject", subject, { name: "subject", hint: "As it stands in the prompt." }),
     h(
       "div",
-      { class: "grid" },
-      field("Subject", subject, { name: "subject", hint: "As it stands in the prompt." }),
+      { class: "grid narrow" },
       field("It should say", target, { name: "target_new" }),
       field("It says now", old, { name: "target_true", optional: true }),
     ),
