@@ -54,7 +54,7 @@ export function benchmarkForm({ api, announce }, signal, onAsked) {
       field("Data set", inputs.dataset, { name: "dataset", hint: "The project's own facts; others need the hub." }),
       field("Records", inputs.n, { name: "n", hint: "At most so many." }),
       mode,
-      field("Records an edit", inputs.batch_size, { name: "batch_size", optional: true }),
+      field("Batch size", inputs.batch_size, { name: "batch_size", optional: true, hint: "Records of one edit." }),
       field("Revision", inputs.revision, { name: "revision", optional: true, hint: "What is edited: base, head, r3." }),
       field("Seed", inputs.seed, { name: "seed", optional: true, hint: "Draws the records." }),
     ),

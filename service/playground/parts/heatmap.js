@@ -96,7 +96,7 @@ function rowHeader(result, row) {
   const at = result.traced[row];
   const inSubject = at >= result.subject[0] && at < result.subject[1];
   const star = inSubject && [h("span", { "aria-hidden": "true" }, "*"), h("span", { class: "visually-hidden" }, " (subject)")];
-  return h("th", { scope: "row", class: inSubject && "subject" }, h("span", { class: "token" }, tokenText(result.tokens[at])), star);
+  return h("th", { scope: "row", class: inSubject && "in-subject" }, h("span", { class: "token" }, tokenText(result.tokens[at])), star);
 }
 
 function legend(kind, { low }, most) {

@@ -77,13 +77,14 @@ function applyForm(context, { facts, errors }, signal, ended) {
     const edit = await api.get(`/edits/${id}`, {}, { signal });
     replace(place);
     replace(ended, outcome(edit));
-    if (edit.status !== "applied") keys.delete(edit.request.method ?? "rome"); // the next press is a new edit
+    if (edit.status === "applied") form.replaceChildren();
+    else keys.clear(); // the next press is a new edit
     announce(`The edit is ${edit.status}`);
     context.state.refresh();
   }
 
   const hint = "Some methods compute all facts at once; the others take one after the other.";
-  return h(
+  const form = h(
     "div",
     { class: "card stack" },
     field("Method", method, { name: "method", hint }),
@@ -92,6 +93,7 @@ function applyForm(context, { facts, errors }, signal, ended) {
     trouble,
     place,
   );
+  return form;
 }
 
 async function fillMethods(api, select, signal) {

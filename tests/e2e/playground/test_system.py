@@ -1,0 +1,43 @@
+"""The state of the system: the model, its head, what waits and who works."""
+
+from importlib.metadata import version
+
+from playwright.sync_api import Page, expect
+
+from tests.e2e.kit import FACT, HPARAMS, SLOW, Place
+from tests.e2e.playground.conftest import grave_faults_in_both_themes
+
+
+def test_it_shows_the_model_the_line_and_the_workers(page: Page, place: Place) -> None:
+    model = place.client.model()
+    page.goto("/#/system")
+    shown = page.get_by_role("region", name="Model", exact=True)
+    expect(shown).to_contain_text(model.card.name)
+    expect(shown).to_contain_text(f"{model.card.dtype} on {model.card.device}")
+    expect(page.get_by_role("region", name="Head", exact=True)).to_contain_text(f"r{model.revision}")
+    workers = page.get_by_role("region", name="Workers", exact=True)
+    assert model.worker is not None
+    expect(workers).to_contain_text(model.worker.worker)
+    expect(workers).to_contain_text("leads")
+    expect(page.locator("#version")).to_have_text(version("palimpsest"))
+    line = page.get_by_role("region", name="In line", exact=True)
+    expect(line).to_contain_text("Nothing runs and nothing waits.")
+
+    running, waiting = (place.submit(hparams={**HPARAMS, **SLOW}) for _ in range(2))
+    expect(line).to_contain_text("1 job running, 1 waiting")
+    expect(line).to_contain_text(FACT["prompt"])
+    assert grave_faults_in_both_themes(page) == []
+    page.set_viewport_size({"width": 360, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    for edit in (waiting, running):
+        place.client.edits.cancel(edit.id)
+    expect(line).to_contain_text("Nothing runs and nothing waits.")
+
+
+def test_its_links_lead_to_the_docs_and_the_metrics(page: Page) -> None:
+    page.goto("/#/system")
+    for name, path, words in (("The HTTP API", "/docs", "/edits"), ("Metrics", "/metrics", "palimpsest_head_revision")):
+        with page.expect_popup() as popup:
+            page.get_by_role("link", name=name, exact=True).click()
+        assert popup.value.url.endswith(path)
+        expect(popup.value.locator("body")).to_contain_text(words)
