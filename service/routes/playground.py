@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from fastapi import FastAPI, Request
 from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -71,4 +72,4 @@ def add_page(app: FastAPI) -> None:
         return await files.get_response("index.html", request.scope)
 
     app.add_route("/", page, methods=["GET"], include_in_schema=False)
-    app.mount("/playground", files)
+    app.mount("/playground", GZipMiddleware(files))

@@ -12,7 +12,7 @@ export function showState(state, banner, chip) {
     chip.hidden = state.model === null;
     if (state.model === null) return;
     const { card, revision } = state.model;
-    replace(chip, h("span", { class: ["dot", state.ready ? "good" : "bad"], "aria-hidden": "true" }), card.name, h("span", { class: "rev" }, `r${revision}`));
+    replace(chip, h("span", { class: ["dot", state.ready ? "good" : "bad"], "aria-hidden": "true" }), h("span", { class: "name" }, card.name), h("span", { class: "rev" }, `r${revision}`));
     set(chip, { "aria-label": `Model ${card.name}, head r${revision}, ${state.ready ? "ready" : "not ready"}: state of the system` });
   });
 }

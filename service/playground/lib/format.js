@@ -8,12 +8,12 @@ const UNITS = [
   ["minute", 60],
 ];
 
-/** 0.9962 as "99.6 %"; below a thousandth in powers of ten, so that nothing small looks like nothing. */
+/** 0.9962 as "99.6 %", on one line; what is tiny is said to be below 0.1 %, so that it does not look like nothing. */
 export function percent(share) {
   if (share === null || share === undefined || Number.isNaN(share)) return "–";
-  if (share > 0 && share < 0.001) return `${(share * 100).toExponential(0).replace("e-", " × 10⁻").replace(/⁻(\d+)/, (_, digits) => `⁻${superscript(digits)}`)} %`;
+  if (share > 0 && share < 0.001) return "< 0.1\u00a0%";
   const value = share * 100;
-  return `${value >= 99.95 || value === 0 ? value.toFixed(0) : value.toFixed(1)} %`;
+  return `${value >= 99.95 || value === 0 ? value.toFixed(0) : value.toFixed(1)}\u00a0%`;
 }
 
 /** A number with so many significant digits, with thin spaces between thousands. */
@@ -46,8 +46,4 @@ export function relativeTime(iso, now = Date.now()) {
 /** "1 edit", "3 edits". */
 export function count(many, noun) {
   return `${number(many)} ${noun}${many === 1 ? "" : "s"}`;
-}
-
-function superscript(digits) {
-  return digits.replace(/\d/g, (digit) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]);
 }

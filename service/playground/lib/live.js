@@ -23,7 +23,7 @@ export function liveEdit() {
   const status = h("div", { class: "row" });
   const bar = progress("Progress of the edit");
   const loss = curve({ label: "Loss", kind: "before", words: (y) => number(y) });
-  const probability = curve({ label: "Probability of the new answer", kind: "after", most: 1, words: percent });
+  const probability = curve({ label: "Target probability", kind: "after", most: 1, words: percent });
   const curves = h("div", { class: "curves" }, loss.element, probability.element);
   const element = h("div", { class: "stack" }, status, bar.element, curves);
   let points = [];

@@ -14,12 +14,15 @@ const SCORES = [
   ["neighborhood_acc", "Neighbours kept", "tokens of their answers that stayed"],
 ];
 
-/** The sections of an outcome (`edit.outcome`), as a list of elements. */
-export function outcomeSections({ request, outcome }) {
-  const { metrics, summary, drift, warnings, timings } = outcome;
+/** What an edit makes the model say, before and after, and what to beware of; the first thing to look at. */
+export function answers({ warnings, generations }) {
+  return [generations.map(said), warnings.map((warning) => h("p", { class: "note" }, warning))];
+}
+
+/** The numbers of an outcome (`edit.outcome`), as a list of elements. */
+export function numbers({ request, outcome }) {
+  const { metrics, summary, drift, timings } = outcome;
   return [
-    warnings.map((warning) => h("p", { class: "note" }, warning)),
-    outcome.generations.map((one) => said(one)),
     metrics && promptTable(metrics),
     scoreTable(summary),
     drift && driftLine(drift),
@@ -42,17 +45,21 @@ function promptTable({ before, after }) {
   for (const group of ["portability", "locality"]) {
     for (const [name, was] of Object.entries(before[group])) rows.push(...was.map((one, index) => answerRow(`${group}: ${name}`, one, after[group][name][index])));
   }
-  const columns = [{ label: "Prompt" }, { label: "Kind" }, { label: "New answer" }, { label: "Old answer" }];
+  const columns = [{ label: "Prompt" }, { label: "New answer" }, { label: "Old answer" }];
   return table("Probabilities, prompt by prompt", columns, rows);
 }
 
 function promptRow(kind, was, is) {
   const old = was.target_true ? chances(was.target_true.probability, is.target_true.probability) : "–";
-  return [was.prompt, h("span", { class: "muted" }, kind), chances(was.target_new.probability, is.target_new.probability), old];
+  return [kindly(kind, was.prompt), chances(was.target_new.probability, is.target_new.probability), old];
 }
 
 function answerRow(kind, was, is) {
-  return [was.prompt, h("span", { class: "muted" }, kind), chances(was.answer.probability, is.answer.probability), "–"];
+  return [kindly(kind, was.prompt), chances(was.answer.probability, is.answer.probability), "–"];
+}
+
+function kindly(kind, prompt) {
+  return h("span", null, prompt, " ", h("span", { class: "muted small" }, kind));
 }
 
 /** Two bars, before over after, with their numbers. */

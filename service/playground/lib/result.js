@@ -3,7 +3,7 @@
 import { isAbort } from "./api.js";
 import { h, replace } from "./dom.js";
 import { liveEdit } from "./live.js";
-import { factSentence, outcomeSections } from "./outcome.js";
+import { answers, factSentence, numbers } from "./outcome.js";
 import { hashOf } from "./router.js";
 import { busy, button, confirm, count, problemBox, tag } from "./ui.js";
 
@@ -25,16 +25,16 @@ export function resultPane({ api, announce, state }, onAgain) {
   const fact = h("div");
   const body = h("div", { class: "stack" });
   const actions = h("div", { class: "actions" });
+  const details = h("div", { class: "stack" });
   const messages = h("div", { class: "stack" });
-  const element = h("section", { class: "card stack result", "aria-label": "The edit" }, heading, fact, messages, body, actions);
+  const element = h("section", { class: "card stack result", "aria-label": "The edit" }, heading, fact, messages, body, actions, details);
   let watching = new AbortController();
 
   async function watch(id) {
     watching.abort();
     watching = new AbortController();
     const { signal } = watching;
-    replace(messages);
-    replace(body);
+    for (const part of [messages, body, details]) replace(part);
     try {
       const edit = await follow(id, signal);
       if (!signal.aborted) showEnd(edit);
@@ -74,7 +74,9 @@ export function resultPane({ api, announce, state }, onAgain) {
 
   function showEnd(edit) {
     head(edit);
-    replace(body, edit.problem && problemBox({ problem: edit.problem }), edit.outcome && outcomeSections(edit), edit.problem === null && edit.outcome === null && h("p", { class: "muted" }, "The model is as it was."));
+    const { problem, outcome } = edit;
+    replace(body, problem && problemBox({ problem }), outcome && answers(outcome), !problem && !outcome && h("p", { class: "muted" }, "The model is as it was."));
+    replace(details, outcome && numbers(edit));
     replace(actions, ending(edit));
     announce(`${TITLES[edit.status](edit)}.`);
     state.refresh();
