@@ -4,7 +4,7 @@ import { h, replace } from "./dom.js";
 
 const PAGE = 100;
 
-/** A select of revisions; `fill()` reads the history (the newest hundred) and keeps what is chosen. */
+/** A select of revisions; `fill()` reads the history (the newest hundred) and keeps what is chosen; `choose(value)`. */
 export function revisionSelect(api, chosen) {
   const select = h("select", null, [["base", "base: as it was loaded"], ["head", "head: as it is now"]].map(([value, text]) => h("option", { value }, text)));
   keep(select, chosen);
@@ -18,7 +18,7 @@ export function revisionSelect(api, chosen) {
     keep(select, value);
   }
 
-  return { element: select, fill };
+  return { element: select, fill, choose: (value) => keep(select, value) };
 }
 
 /** Chooses a value; one that is not listed, as an old revision may be, is added. */

@@ -54,7 +54,11 @@ function scores({ methods, dataset }) {
     seconds(time),
     failed ? `${scored}, ${failed} failed` : scored,
   ]);
-  return table(`Scores on ${dataset}, with 95 % intervals`, columns.map((label, at) => ({ label, numeric: at > 0 })), rows);
+  return table(
+    `Scores on ${dataset}, with 95 % intervals`,
+    columns.map((label, at) => ({ label, numeric: at > 0 })),
+    rows,
+  );
 }
 
 function withInterval(summary, name) {
@@ -70,6 +74,20 @@ function plain(share) {
 
 function reports(id) {
   const link = (format, label, kind) =>
-    h("a", { class: `button ${kind} small`, href: `benchmarks/${id}/report?format=${format}`, target: "_blank", rel: "noopener" }, label);
-  return h("p", { class: "actions" }, link("html", "Open the report", "plain"), FORMATS.map(([format, label]) => link(format, label, "quiet")));
+    h(
+      "a",
+      {
+        class: `button ${kind} small`,
+        href: `benchmarks/${id}/report?format=${format}`,
+        target: "_blank",
+        rel: "noopener",
+      },
+      label,
+    );
+  return h(
+    "p",
+    { class: "actions" },
+    link("html", "Open the report", "plain"),
+    FORMATS.map(([format, label]) => link(format, label, "quiet")),
+  );
 }

@@ -1,8 +1,11 @@
 // The form that asks for a benchmark: which records, which methods, and how the edits are made.
 
-import { isAbort, newKey } from "../lib/api.js";
+import { isAbort } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
-import { busy, button, clearProblems, field, problemBox, showProblem } from "../lib/ui.js";
+import { revisionSelect } from "../lib/revisions.js";
+import { busy, button, clearProblems, field, showProblem } from "../lib/ui.js";
+import { openKeys } from "./keys.js";
+import { whenMethodsAreKnown } from "./methods.js";
 
 const DATASETS = [
   "palimpsest",
@@ -20,13 +23,19 @@ const MODES = {
 };
 
 /** The form; onAsked(benchmark) gets what the service has queued. */
-export function benchmarkForm({ api, announce }, signal, onAsked) {
+export function benchmarkForm({ api, announce, state }, signal, onAsked) {
+  const keys = openKeys();
+  const revisions = revisionSelect(api, "base");
   const inputs = {
     dataset: h("input", { type: "text", value: DATASETS[0], list: "datasets", required: true }),
     n: h("input", { type: "number", min: 1, max: 10_000, value: 10 }),
-    mode: h("select", null, Object.keys(MODES).map((value) => h("option", { value }, value))),
+    mode: h(
+      "select",
+      null,
+      Object.keys(MODES).map((value) => h("option", { value }, value)),
+    ),
     batch_size: h("input", { type: "number", min: 1, placeholder: "1, or all" }),
-    revision: h("input", { type: "text", placeholder: "base" }),
+    revision: revisions.element,
     seed: h("input", { type: "number", min: 0, placeholder: "the first records" }),
   };
   const known = h("input", { type: "checkbox", id: "known-only" });
@@ -42,7 +51,8 @@ export function benchmarkForm({ api, announce }, signal, onAsked) {
   };
   inputs.mode.addEventListener("change", single);
   single();
-  fillMethods(api, methods, signal).catch((error) => isAbort(error) || replace(methods, problemBox(error)));
+  whenMethodsAreKnown(state, signal, (found) => replace(methods, found.map(box)));
+  revisions.fill(signal).catch(() => {}); // base and head can be named all the same
 
   const form = h(
     "form",
@@ -55,20 +65,31 @@ export function benchmarkForm({ api, announce }, signal, onAsked) {
       field("Records", inputs.n, { name: "n", hint: "At most so many." }),
       mode,
       field("Batch size", inputs.batch_size, { name: "batch_size", optional: true, hint: "Records of one edit." }),
-      field("Revision", inputs.revision, { name: "revision", optional: true, hint: "What is edited: base, head, r3." }),
+      field("Revision", inputs.revision, { name: "revision", hint: "What is edited, and compared with." }),
       field("Seed", inputs.seed, { name: "seed", optional: true, hint: "Draws the records." }),
     ),
     h("fieldset", { class: "methods" }, h("legend", { class: "label" }, "Methods"), methods),
-    h("div", { class: "check" }, known, h("label", { for: "known-only" }, "Only records that the model knows: their old target is its own answer")),
-    h("datalist", { id: "datasets" }, DATASETS.map((value) => h("option", { value }))),
+    h(
+      "div",
+      { class: "check" },
+      known,
+      h("label", { for: "known-only" }, "Only records that the model knows: their old target is its own answer"),
+    ),
+    h(
+      "datalist",
+      { id: "datasets" },
+      DATASETS.map((value) => h("option", { value })),
+    ),
     h("div", { class: "actions" }, submit),
     trouble,
   );
 
   async function send() {
     clearProblems(form, trouble);
+    const body = bodyOf(inputs, known, methods);
     try {
-      const benchmark = await api.post("/benchmarks", bodyOf(inputs, known, methods), { idempotencyKey: newKey(), signal });
+      const benchmark = await api.post("/benchmarks", body, { idempotencyKey: keys.of(body), signal });
+      keys.forget(body);
       announce("The benchmark waits in line");
       onAsked(benchmark);
     } catch (error) {
@@ -83,18 +104,16 @@ function bodyOf(inputs, known, methods) {
   const given = Object.entries(inputs).filter(([, { value }]) => value.trim() !== "");
   const numbers = ["n", "batch_size", "seed"];
   return {
-    ...Object.fromEntries(given.map(([name, { value }]) => [name, numbers.includes(name) ? Number(value) : value.trim()])),
+    ...Object.fromEntries(
+      given.map(([name, { value }]) => [name, numbers.includes(name) ? Number(value) : value.trim()]),
+    ),
     methods: [...methods.querySelectorAll("input:checked")].map(({ value }) => value),
     known_only: known.checked,
   };
 }
 
-async function fillMethods(api, place, signal) {
-  const { methods } = await api.get("/methods", {}, { signal });
-  const box = ({ name, title }) => {
-    const id = `method-${name}`;
-    const input = h("input", { type: "checkbox", value: name, id, checked: name === "rome" });
-    return h("div", { class: "check" }, input, h("label", { for: id, title }, name));
-  };
-  replace(place, methods.filter(({ defaults }) => defaults).map(box));
+function box({ name, title }) {
+  const id = `method-${name}`;
+  const input = h("input", { type: "checkbox", value: name, id, checked: name === "rome" });
+  return h("div", { class: "check" }, input, h("label", { for: id, title }, name));
 }

@@ -2,8 +2,8 @@
 
 /**
  * The rows that are not blank, each with the line that it begins in (the first is 1).
- * Behind a closing quote a cell goes on as plain text, and a quote inside a plain cell is itself, as spreadsheets have it.
- * A quote that is never closed marks its row: `unclosed`.
+ * Behind a closing quote a cell goes on as plain text, and a quote inside a plain cell is itself, as spreadsheets have
+ * it. A quote that is never closed marks its row: `unclosed`.
  */
 export function readRows(text, delimiter) {
   const rows = [];

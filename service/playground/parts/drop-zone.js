@@ -10,7 +10,12 @@ export function dropZone({ label, accept, hint, onBytes }) {
   const zone = h(
     "div",
     { class: "drop", ondragover: over, ondragleave: leave, ondrop: dropped },
-    h("label", { for: "drop-file", class: "drop-label" }, h("span", { class: "button plain" }, label), h("span", null, " or drop it here")),
+    h(
+      "label",
+      { for: "drop-file", class: "drop-label" },
+      h("span", { class: "button plain" }, label),
+      h("span", null, " or drop it here"),
+    ),
     input,
     h("p", { class: "hint" }, hint),
   );
@@ -44,7 +49,16 @@ export function dropZone({ label, accept, hint, onBytes }) {
     "details",
     null,
     h("summary", null, "Paste text instead"),
-    h("div", { class: "stack" }, pasted, h("p", { class: "actions" }, button("Read it", () => onBytes(new TextEncoder().encode(pasted.value), "pasted text")))),
+    h(
+      "div",
+      { class: "stack" },
+      pasted,
+      h(
+        "p",
+        { class: "actions" },
+        button("Read it", () => onBytes(new TextEncoder().encode(pasted.value), "pasted text")),
+      ),
+    ),
   );
   return h("div", { class: "stack" }, zone, paste);
 }

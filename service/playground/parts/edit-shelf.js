@@ -2,7 +2,7 @@
 
 const PAGES = 3;
 
-/** `find(ids)`: a Map from id to edit. Lists are read page by page; what is older than a few pages is asked for by id. */
+/** `find(ids)`: a Map from id to edit. Lists are read page by page; what is older is asked for by id. */
 export function openShelf(api) {
   const known = new Map();
   const gone = new Set();
@@ -13,7 +13,8 @@ export function openShelf(api) {
       let before;
       for (let page = 0; page < PAGES && missing().length > 0; page++) {
         const found = await api.get("/edits", { limit: 100, ...(before ? { before } : {}) }, { signal });
-        for (const edit of found.edits) if (edit.status !== "queued" && edit.status !== "running") known.set(edit.id, edit);
+        for (const edit of found.edits)
+          if (edit.status !== "queued" && edit.status !== "running") known.set(edit.id, edit);
         if (!found.next) break;
         before = found.next;
       }

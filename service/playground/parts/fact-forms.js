@@ -57,7 +57,10 @@ class Taker {
   }
 
   at(path) {
-    return path.split(/[.[\]]+/).filter(Boolean).reduce((value, name) => value?.[name], this.value);
+    return path
+      .split(/[.[\]]+/)
+      .filter(Boolean)
+      .reduce((value, name) => value?.[name], this.value);
   }
 }
 
@@ -196,7 +199,8 @@ function leaves(value) {
 /** By the longest name that the field begins with. */
 function renamed({ field, detail }, names) {
   const fits = (name) => field.startsWith(name) && ["", ".", "["].includes(field.slice(name.length, name.length + 1));
-  const name = Object.keys(names).filter(fits).sort((one, other) => other.length - one.length)[0];
+  const name = Object.keys(names)
+    .filter(fits)
+    .sort((one, other) => other.length - one.length)[0];
   return { field: name === undefined ? field : names[name] + field.slice(name.length), detail };
 }
-

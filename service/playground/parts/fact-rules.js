@@ -29,8 +29,7 @@ export function faultsOf(fact) {
   if (sound("prompt") && fact.prompt.endsWith(" "))
     wrong("prompt", "must not end with a space; the target is appended after one");
   if (sound("subject")) {
-    if (fact.subject !== fact.subject.trim())
-      wrong("subject", "must not begin or end with white space; remove it");
+    if (fact.subject !== fact.subject.trim()) wrong("subject", "must not begin or end with white space; remove it");
     else if (sound("prompt") && !fact.prompt.includes(fact.subject))
       wrong("subject", "must occur in the prompt, verbatim and in the same case");
   }

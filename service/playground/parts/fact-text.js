@@ -23,5 +23,8 @@ export function factsOf(edit) {
 export function editText(id, edit) {
   if (!edit) return h("span", { class: "fact" }, "Edit ", h("code", null, id));
   const [first] = factsOf(edit);
-  return [factText(first), edit.fact_count > 1 && h("span", { class: "muted" }, ` and ${count(edit.fact_count - 1, "more fact")}`)];
+  return [
+    factText(first),
+    edit.fact_count > 1 && h("span", { class: "muted" }, ` and ${count(edit.fact_count - 1, "more fact")}`),
+  ];
 }

@@ -101,7 +101,10 @@ function fromCsv(text) {
 }
 
 function columnOf(cell) {
-  return cell.trim().toLowerCase().replaceAll(/[\s-]+/g, "_");
+  return cell
+    .trim()
+    .toLowerCase()
+    .replaceAll(/[\s-]+/g, "_");
 }
 
 function headerFaults(columns, { line, cells }) {
@@ -144,7 +147,10 @@ function valueOf(name, cell) {
 }
 
 function listed(cell) {
-  return cell.split("|").map((text) => text.trim()).filter((text) => text !== "");
+  return cell
+    .split("|")
+    .map((text) => text.trim())
+    .filter((text) => text !== "");
 }
 
 /** Without facts that contradict an earlier one, or are too many for one edit. */
@@ -159,7 +165,8 @@ function together({ kind, facts, errors }) {
     const wrong = (field, detail) => errors.push({ line, field, detail });
     if (earlier.target !== target)
       wrong("target_new", `contradicts line ${earlier.line} after the same prompt; keep one of the two`);
-    else if (kept.length === MOST_FACTS) wrong("", `is beyond ${MOST_FACTS} facts, all that one edit takes; split the file`);
+    else if (kept.length === MOST_FACTS)
+      wrong("", `is beyond ${MOST_FACTS} facts, all that one edit takes; split the file`);
     else kept.push({ line, fact });
   }
   return { kind, facts: kept, errors: errors.toSorted((one, other) => one.line - other.line) };

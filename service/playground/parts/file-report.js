@@ -23,7 +23,10 @@ export function summary(kind, facts, errors) {
   if (bad === 0) return `${read}, nothing is wrong.`;
   const lines = `${count(bad, "line")} with something to correct`;
   if (facts.length === 0) return `${read}, ${lines}. Nothing can be applied yet.`;
-  const good = facts.length === 1 ? "The good fact can be applied as it is" : `The ${facts.length} good facts can be applied as they are`;
+  const good =
+    facts.length === 1
+      ? "The good fact can be applied as it is"
+      : `The ${facts.length} good facts can be applied as they are`;
   return `${read}, ${lines}. ${good}, without the lines below; or correct the file and choose it again.`;
 }
 
@@ -31,5 +34,9 @@ function faults(errors) {
   const rows = errors.slice(0, SHOWN).map(({ line, field, detail }) => [line, field || "–", detail]);
   const more = errors.length - SHOWN;
   const caption = `What to correct${more > 0 ? `: the first ${SHOWN} of ${errors.length}` : ""}`;
-  return h("div", { class: "faults" }, table(caption, [{ label: "Line", numeric: true }, { label: "Field" }, { label: "What to do" }], rows));
+  return h(
+    "div",
+    { class: "faults" },
+    table(caption, [{ label: "Line", numeric: true }, { label: "Field" }, { label: "What to do" }], rows),
+  );
 }

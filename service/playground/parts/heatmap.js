@@ -7,7 +7,7 @@ import { tokenText } from "./tokens.js";
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
 /**
- * One panel. effects: {mean, error}, [traced tokens, layers]; onCell({row, layer, kind}) is told which cell is looked at.
+ * One panel. effects: {mean, error}, [traced tokens, layers]; onCell({row, layer, kind}) hears which cell is looked at.
  * Colours go from no effect to the largest of the panel; the largest cell is marked by its frame, too.
  */
 export function heatmap({ kind, title, result, effects, onCell }) {
@@ -65,11 +65,25 @@ export function heatmap({ kind, title, result, effects, onCell }) {
       onkeydown: onKey,
       onmouseover: (event) => at(event) && onCell({ kind, row: Number(at(event).row), layer: Number(at(event).layer) }),
       onmouseleave: () => onCell({ kind, ...current }),
-      onclick: (event) => at(event) && look(Number(at(event).row), Number(at(event).layer), { focus: true, pick: true }),
+      onclick: (event) =>
+        at(event) && look(Number(at(event).row), Number(at(event).layer), { focus: true, pick: true }),
       onfocusin: (event) => at(event) && look(Number(at(event).row), Number(at(event).layer)),
     },
-    h("thead", null, h("tr", null, h("td"), cells[0].map((_, layer) => h("th", { scope: "col" }, tick(layer, layers))))),
-    h("tbody", null, cells.map((row, index) => h("tr", null, rowHeader(result, index), row))),
+    h(
+      "thead",
+      null,
+      h(
+        "tr",
+        null,
+        h("td"),
+        cells[0].map((_, layer) => h("th", { scope: "col" }, tick(layer, layers))),
+      ),
+    ),
+    h(
+      "tbody",
+      null,
+      cells.map((row, index) => h("tr", null, rowHeader(result, index), row)),
+    ),
   );
   return h("figure", { class: "panel" }, h("figcaption", null, title), grid, legend(kind, result, most));
 }
@@ -95,8 +109,16 @@ function tick(layer, layers) {
 function rowHeader(result, row) {
   const at = result.traced[row];
   const inSubject = at >= result.subject[0] && at < result.subject[1];
-  const star = inSubject && [h("span", { "aria-hidden": "true" }, "*"), h("span", { class: "visually-hidden" }, " (subject)")];
-  return h("th", { scope: "row", class: inSubject && "in-subject" }, h("span", { class: "token" }, tokenText(result.tokens[at])), star);
+  const star = inSubject && [
+    h("span", { "aria-hidden": "true" }, "*"),
+    h("span", { class: "visually-hidden" }, " (subject)"),
+  ];
+  return h(
+    "th",
+    { scope: "row", class: inSubject && "in-subject" },
+    h("span", { class: "token" }, tokenText(result.tokens[at])),
+    star,
+  );
 }
 
 function legend(kind, { low }, most) {

@@ -11,14 +11,13 @@ export function hasEnded(job) {
 
 /**
  * Follows a job until it has ended; `onEnd(job)` gets it as the events tell it. kind: "edits", "traces", "benchmarks".
- * The element shows how it stands; what stops it is the signal. announce: says its beginning and its phases.
+ * The element shows how it stands, by itself or on a `display` ({element, update(job)}); what stops it is the signal.
+ * announce: says its phases.
  */
-export function watchJob({ api, kind, id, label, signal, announce, onChange, onEnd }) {
-  const bar = progress(label);
-  const notice = h("p", { class: "job-notice" });
+export function watchJob({ api, kind, id, label, signal, announce, onEnd, display = barOf(label) }) {
   const trouble = h("div");
   const cancel = button("Cancel", () => busy(cancel, stop), { kind: "quiet" });
-  const element = h("div", { class: "job" }, bar.element, notice, h("div", { class: "actions" }, cancel), trouble);
+  const element = h("div", { class: "job" }, display.element, h("div", { class: "actions" }, cancel), trouble);
   let said = "";
 
   async function stop() {
@@ -31,16 +30,12 @@ export function watchJob({ api, kind, id, label, signal, announce, onChange, onE
   }
 
   function show(job) {
-    const { value, max, words } = standing(job);
-    bar.update(value, max, words);
-    replace(notice, job.notice);
+    display.update(job);
     const phase = job.status === "running" ? (job.progress?.phase ?? "started") : job.status;
     if (phase !== said) announce(`${label}: ${phaseName(phase)}`);
     said = phase;
-    onChange?.(job);
   }
 
-  bar.update(0, 0, "waiting for the first word");
   api
     .events(`/${kind}/${id}/events`, { signal, onEvent: show })
     .then(onEnd)
@@ -48,9 +43,22 @@ export function watchJob({ api, kind, id, label, signal, announce, onChange, onE
   return element;
 }
 
+function barOf(label) {
+  const bar = progress(label);
+  const notice = h("p", { class: "job-notice" });
+  bar.update(0, 0, "waiting for the first word");
+  const update = (job) => {
+    const { value, max, words } = standing(job);
+    bar.update(value, max, words);
+    replace(notice, job.notice);
+  };
+  return { element: h("div", { class: "stack" }, bar.element, notice), update };
+}
+
 /** `{value, max, words}` of a progress bar. */
 export function standing({ status, position, progress: at }) {
-  if (status === "queued") return { words: position ? `waiting in line behind ${count(position, "job")}` : "next in line" };
+  if (status === "queued")
+    return { words: position ? `waiting in line behind ${count(position, "job")}` : "next in line" };
   if (status !== "running" || !at) return { words: status };
   const words = [phaseName(at.phase)];
   if (at.steps) words.push(`${at.step} of ${at.steps}`);

@@ -6,21 +6,29 @@ import { changesBetween } from "./changes.js";
 import { editText } from "./fact-text.js";
 
 const SHOWN = 12;
+const SAME = "They are in force now: the weights stay as they are, to the last bit.";
+const BASE = "No edit is in force then: the model as it was loaded.";
+const UNMEASURED =
+  "Edits that were computed while it was in force are named afterwards: nobody has measured them without it.";
 
-/** `rollback(revision)`, `revert(id)`, `reapply(id)`: each resolves to the service's answer, or null if it was declined. */
+/** `rollback(revision)`, `revert(id)`, `reapply(id)`: each resolves to the service's answer, or null if declined. */
 export function moves({ api, shelf, head }) {
+  const activeAt = async (revision) => (await api.get(`/revisions/${revision}`)).active;
+
   async function rollback(to) {
-    const [now, then] = await Promise.all([api.get(`/revisions/${head()}`), api.get(`/revisions/${to}`)]);
-    const { leave, come } = changesBetween(now.active, then.active);
+    const [now, then] = await Promise.all([activeAt(head()), activeAt(to)]);
+    const { leave, come } = changesBetween(now, then);
     const edits = await shelf.find([...leave.slice(0, SHOWN), ...come.slice(0, SHOWN)]);
     const agreed = await confirm({
       title: `Roll back to r${to}?`,
       body: [
-        h("p", null, `A new revision r${head() + 1} is made with the edits of r${to} in force; nothing of the history is lost.`),
-        leave.length + come.length === 0 && h("p", null, "They are in force now: the weights stay as they are, to the last bit."),
+        line(
+          `A new revision r${head() + 1} is made with the edits of r${to} in force. Nothing of the history is lost.`,
+        ),
+        leave.length + come.length === 0 && line(SAME),
         change("leaves force", "leave force", leave, edits),
         change("comes into force again", "come into force again", come, edits),
-        h("p", { class: "muted" }, then.active_count === 0 ? "No edit is in force then: the model as it was loaded." : `${count(then.active_count, "edit")} in force then.`),
+        line(then.length === 0 ? BASE : `${count(then.length, "edit")} in force then.`),
       ],
       action: `Roll back to r${to}`,
       danger: leave.length > 0,
@@ -28,27 +36,47 @@ export function moves({ api, shelf, head }) {
     return agreed ? api.post("/rollback", { to }) : null;
   }
 
-  async function toggle(id, verb) {
-    const [now, edits] = await Promise.all([api.get(`/revisions/${head()}`), shelf.find([id])]);
-    const out = verb === "revert";
-    const there = now.active.includes(id);
-    const others = now.active.filter((other) => other !== id).length;
-    const agreed = await confirm({
-      title: out ? "Take this edit out?" : "Put this edit back?",
-      body: [
-        change(out ? "leaves force" : "comes into force again", "", [id], edits),
-        there !== out && h("p", { class: "note" }, out ? "It is not in force any more." : "It is in force already."),
-        h("p", null, `A new revision r${head() + 1} is made; ${others === 0 ? "no other edit is in force" : `${count(others, "other edit")} in force ${others === 1 ? "stays" : "stay"} as ${others === 1 ? "it is" : "they are"}`}.`),
-        out && others > 0 && h("p", { class: "muted" }, "Edits that were computed while it was in force are named afterwards: nobody has measured them without it."),
-        !out && h("p", { class: "muted" }, "Its stored change is added again; nothing is computed anew."),
-      ],
-      action: out ? "Take it out" : "Put it back",
-      danger: out,
-    });
-    return agreed ? api.post(`/edits/${id}/${verb}`) : null;
+  async function revert(id) {
+    const [now, edits] = await Promise.all([activeAt(head()), shelf.find([id])]);
+    const others = now.filter((other) => other !== id).length;
+    const body = [
+      change("leaves force", "", [id], edits),
+      !now.includes(id) && note("It is not in force any more."),
+      line(`A new revision r${head() + 1} is made. ${staying(others)}`),
+      others > 0 && line(UNMEASURED),
+    ];
+    const agreed = await confirm({ title: "Take this edit out?", body, action: "Take it out", danger: true });
+    return agreed ? api.post(`/edits/${id}/revert`) : null;
   }
 
-  return { rollback, revert: (id) => toggle(id, "revert"), reapply: (id) => toggle(id, "reapply") };
+  async function reapply(id) {
+    const [now, edits] = await Promise.all([activeAt(head()), shelf.find([id])]);
+    const body = [
+      change("comes into force again", "", [id], edits),
+      now.includes(id) && note("It is in force already."),
+      line(`A new revision r${head() + 1} is made. ${staying(now.filter((other) => other !== id).length)}`),
+      line("Its stored change is added again; nothing is computed anew."),
+    ];
+    const agreed = await confirm({ title: "Put this edit back?", body, action: "Put it back" });
+    return agreed ? api.post(`/edits/${id}/reapply`) : null;
+  }
+
+  return { rollback, revert, reapply };
+}
+
+function line(text) {
+  return h("p", null, text);
+}
+
+function note(text) {
+  return h("p", { class: "note" }, text);
+}
+
+function staying(others) {
+  if (others === 0) return "No other edit is in force.";
+  return others === 1
+    ? "The other edit in force stays as it is."
+    : `The ${others} other edits in force stay as they are.`;
 }
 
 function change(one, many, ids, edits) {
@@ -58,6 +86,11 @@ function change(one, many, ids, edits) {
     "div",
     { class: "change" },
     h("p", null, h("strong", null, ids.length === 1 ? `1 edit ${one}:` : `${ids.length} edits ${many}:`)),
-    h("ul", null, ids.slice(0, SHOWN).map((id) => h("li", null, editText(id, edits.get(id)))), more > 0 && h("li", null, `and ${more} more`)),
+    h(
+      "ul",
+      null,
+      ids.slice(0, SHOWN).map((id) => h("li", null, editText(id, edits.get(id)))),
+      more > 0 && h("li", null, `and ${more} more`),
+    ),
   );
 }

@@ -5,8 +5,8 @@ import { h, replace } from "../lib/dom.js";
 import { busy, button, problemBox } from "../lib/ui.js";
 
 /**
- * `{element, refresh}`. load(before): `{items, next}`; row(item): a node; none: what stands there if there is nothing.
- * refresh() reads the first page again, and forgets the others.
+ * `{element, refresh, heal}`. load(before): `{items, next}`; row(item): a node; none: what stands there if there is
+ * nothing. refresh() reads the first page again, and forgets the others; heal() does so if the last reading failed.
  */
 export function olderList({ load, row, none, className = "list" }) {
   const list = h("ul", { class: className });
@@ -15,6 +15,7 @@ export function olderList({ load, row, none, className = "list" }) {
   const foot = h("div", { class: "actions", hidden: true }, more);
   let next = null;
   let reading = 0;
+  let failed = false;
 
   async function read(before) {
     const turn = (reading += 1);
@@ -24,12 +25,15 @@ export function olderList({ load, row, none, className = "list" }) {
       if (before === null) replace(list);
       list.append(...found.items.map((item) => h("li", null, row(item))));
       next = found.next;
+      failed = false;
       foot.hidden = next === null;
       replace(trouble, list.children.length === 0 && none());
     } catch (error) {
-      if (!isAbort(error)) replace(trouble, problemBox(error));
+      if (isAbort(error)) return;
+      failed = true;
+      replace(trouble, problemBox(error));
     }
   }
 
-  return { element: h("div", null, list, trouble, foot), refresh: () => read(null) };
+  return { element: h("div", null, list, trouble, foot), refresh: () => read(null), heal: () => failed && read(null) };
 }

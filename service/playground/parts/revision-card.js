@@ -9,7 +9,7 @@ import { driftFigures, figures, scoreFigures } from "./scores.js";
 const KINDS = { base: "plain", edit: "after", revert: "before", reapply: "after", rollback: "warn" };
 
 /**
- * A list item. entry: the revision; edit: its edit, if it has one and it is known; standing: {head, active (a Set), idle};
+ * A list item. entry: the revision; edit: its edit, if that is known; standing: {head, active (a Set), idle};
  * act(verb, argument, button): what the buttons do.
  */
 export function revisionCard(entry, edit, standing, act) {
@@ -32,7 +32,14 @@ export function revisionCard(entry, edit, standing, act) {
       ),
       h("p", { class: "serif what" }, whatOf(entry, edit)),
       measured(entry, edit),
-      h("div", { class: "actions" }, actionsOf(entry, standing, act), parent !== null && compareLink(entry, edit), downloads(entry)),
+      h(
+        "div",
+        { class: "actions" },
+        actionsOf(entry, standing, act),
+        parent !== null && compareLink(entry, edit),
+        details(entry),
+        downloads(entry),
+      ),
     ),
   );
 }
@@ -58,7 +65,8 @@ function whatOf({ kind, edit: id, to, revision }, edit) {
 
 function measured(entry, edit) {
   const ownScores = entry.kind === "edit" ? scoreFigures(edit?.outcome?.summary.after) : [];
-  const method = entry.kind === "edit" && edit ? [["Method", edit.request.method ?? "rome", "how it was computed"]] : [];
+  const method =
+    entry.kind === "edit" && edit ? [["Method", edit.request.method ?? "rome", "how it was computed"]] : [];
   const force = ["In force", count(entry.active_count, "edit"), "edits in force at this revision"];
   return figures([...method, ...ownScores, force, ...driftFigures(entry.drift)]);
 }
@@ -85,9 +93,20 @@ function compareLink({ revision, parent }, edit) {
   return h("a", { class: "button quiet small", href: hashOf("compare", params) }, `Compare with r${parent}`);
 }
 
+/** The edit's own page has all its scores, prompt by prompt. */
+function details({ kind, edit, revision }) {
+  if (kind !== "edit") return null;
+  const label = ["What it did", h("span", { class: "visually-hidden" }, `: r${revision}`)];
+  return h("a", { class: "button quiet small", href: hashOf("edit", { id: edit }) }, label);
+}
+
 function downloads({ revision, active_count: edits }) {
   const link = (what, label) =>
-    h("a", { class: "button quiet small", href: `revisions/${revision}/${what}`, target: "_blank", rel: "noopener" }, label);
+    h(
+      "a",
+      { class: "button quiet small", href: `revisions/${revision}/${what}`, target: "_blank", rel: "noopener" },
+      label,
+    );
   return h(
     "details",
     { class: "downloads" },

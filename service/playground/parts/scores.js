@@ -15,7 +15,11 @@ export const MEANINGS = {
 
 /** A list of figures: [[label, value, title]], value being text. */
 export function figures(list) {
-  return h("dl", { class: "figures" }, list.map(([label, value, title]) => h("div", { title }, h("dt", null, label), h("dd", null, value))));
+  return h(
+    "dl",
+    { class: "figures" },
+    list.map(([label, value, title]) => h("div", { title }, h("dt", null, label), h("dd", null, value))),
+  );
 }
 
 /** Of an edit's summary, those of `names` that were measured, as figures. */

@@ -14,7 +14,8 @@ export function longTable(caption, columns, length, row) {
     shown = Math.min(length, shown + STEP);
     const rows = Array.from({ length: shown }, (_, index) => row(index));
     const rest = length - shown;
-    const next = rest > 0 && button(`Show ${number(Math.min(rest, STEP))} more of ${number(rest)}`, more, { kind: "quiet" });
+    const next =
+      rest > 0 && button(`Show ${number(Math.min(rest, STEP))} more of ${number(rest)}`, more, { kind: "quiet" });
     replace(place, table(caption, columns, rows), next && h("p", { class: "actions" }, next));
   }
 
@@ -28,7 +29,15 @@ export function tableOfFacts(found) {
   return longTable("What was understood", columns.map(labelled), found.length, (index) => {
     const { line, fact } = found[index];
     const many = (list) => (list?.length ? number(list.length) : "–");
-    return [line, fact.prompt, fact.subject, fact.target_new, fact.target_true ?? "–", many(fact.paraphrases), many(fact.neighborhood)];
+    return [
+      line,
+      fact.prompt,
+      fact.subject,
+      fact.target_new,
+      fact.target_true ?? "–",
+      many(fact.paraphrases),
+      many(fact.neighborhood),
+    ];
   });
 }
 

@@ -35,7 +35,11 @@ export function traceResult(trace) {
       { class: "actions" },
       picture(trace, "png"),
       picture(trace, "svg"),
-      h("a", { class: "button quiet", href: `traces/${trace.id}`, target: "_blank", rel: "noopener" }, "The numbers (JSON)"),
+      h(
+        "a",
+        { class: "button quiet", href: `traces/${trace.id}`, target: "_blank", rel: "noopener" },
+        "The numbers (JSON)",
+      ),
     ),
   );
 }
@@ -73,5 +77,9 @@ function sentenceOf(result, kind, row, layer) {
 
 function picture({ id, result }, form) {
   const name = `trace-${id}-r${result.revision}.${form}`;
-  return h("a", { class: "button quiet", href: `traces/${id}.${form}`, download: name }, `Picture (${form.toUpperCase()})`);
+  return h(
+    "a",
+    { class: "button quiet", href: `traces/${id}.${form}`, download: name },
+    `Picture (${form.toUpperCase()})`,
+  );
 }

@@ -8,10 +8,11 @@ import { hasEnded, watchJob } from "../parts/job-watch.js";
 import { olderList } from "../parts/older.js";
 
 export const title = "Benchmarks";
-export const lead = "Each record is edited by each method, scored, and the edit is dropped: no revision is made, and nobody sees it.";
+export const lead =
+  "Each record is edited by each method, scored, and the edit is dropped: no revision is made, and nobody sees it.";
 
 export function mount(root, context) {
-  const { api, announce } = context;
+  const { api, announce, state } = context;
   const stopping = new AbortController();
   const signal = stopping.signal;
   const watchers = new Map(); // by id, so that a list that is read again goes on with the same ones
@@ -58,9 +59,18 @@ export function mount(root, context) {
       "div",
       { class: "stack" },
       benchmarkForm(context, signal, () => list.refresh()),
-      h("section", { class: "stack", "aria-labelledby": "earlier" }, h("h2", { id: "earlier" }, "Benchmarks so far"), list.element),
+      h(
+        "section",
+        { class: "stack", "aria-labelledby": "earlier" },
+        h("h2", { id: "earlier" }, "Benchmarks so far"),
+        list.element,
+      ),
     ),
   );
   list.refresh();
-  return () => stopping.abort();
+  const off = state.onChange(() => list.heal());
+  return () => {
+    off();
+    stopping.abort();
+  };
 }

@@ -7,89 +7,74 @@ import { driftChart } from "../parts/drift-chart.js";
 import { openShelf } from "../parts/edit-shelf.js";
 import { moves } from "../parts/moves.js";
 import { revisionCard } from "../parts/revision-card.js";
-import { figures, driftFigures } from "../parts/scores.js";
+import { driftFigures, figures } from "../parts/scores.js";
+import { openTimeline } from "../parts/timeline.js";
 
 export const title = "History";
 export const lead =
   "Every change of the model is a revision. None is ever rewritten, and each of them can be in force again.";
 
-const PAGE = 20;
-
-export function mount(root, context) {
-  const { api, state, announce } = context;
+export function mount(root, { api, state, announce }) {
   const stopping = new AbortController();
-  const signal = stopping.signal;
   const shelf = openShelf(api);
-  const held = { revisions: [], next: null, active: new Set() };
+  const timeline = openTimeline(api, stopping.signal);
   const top = h("div", { class: "stack" });
-  const told = h("div", { "aria-live": "polite" });
+  const told = h("div", { tabindex: "-1" });
   const list = h("ol", { class: "timeline", reversed: true, "aria-label": "Revisions, newest first" });
-  const more = button("Older", () => busy(more, () => guarded(older)), { kind: "quiet" });
-  const way = moves({ api, shelf, head: () => held.revisions[0].revision });
+  const more = button("Older", () => busy(more, () => read(timeline.older)), { kind: "quiet", hidden: true });
+  const way = moves({ api, shelf, head: () => timeline.revisions[0].revision });
   root.append(top, told, list, h("div", { class: "actions" }, more));
-  more.hidden = true;
 
-  async function newer() {
-    const page = await api.get("/revisions", { limit: PAGE }, { signal });
-    const head = held.revisions[0]?.revision ?? -1; // read now: somebody else may have been here meanwhile
-    const reaches = page.revisions.some(({ revision }) => revision === head);
-    if (!reaches) Object.assign(held, { revisions: page.revisions, next: page.next });
-    else held.revisions.unshift(...page.revisions.filter(({ revision }) => revision > head));
-    if (page.revision !== null) held.active = new Set((await api.get(`/revisions/${page.revision}`, {}, { signal })).active);
-    await show();
-  }
-
-  async function older() {
-    const page = await api.get("/revisions", { limit: PAGE, before: held.next }, { signal });
-    held.revisions.push(...page.revisions);
-    held.next = page.next;
-    await show();
+  async function read(part) {
+    try {
+      await part();
+      await show();
+    } catch (error) {
+      if (!isAbort(error) && error.status !== 0) replace(told, problemBox(error)); // 0: the banner says so
+    }
   }
 
   async function show() {
-    const edits = await shelf.find(held.revisions.map(({ edit }) => edit).filter(Boolean), signal);
-    const standing = { head: held.revisions[0]?.revision, active: held.active, idle: !state.ready };
-    const focused = document.activeElement?.dataset?.key;
-    const open = new Set([...list.querySelectorAll("details[open]")].map((one) => one.closest("li").dataset.revision));
-    replace(list, held.revisions.map((entry) => revisionCard(entry, edits.get(entry.edit), standing, act)));
-    for (const item of list.children) if (open.has(item.dataset.revision)) item.querySelector("details").open = true;
-    if (focused) list.querySelector(`[data-key="${focused}"]`)?.focus();
-    replace(top, overview(held));
-    more.hidden = held.next === null;
+    const { revisions, active } = timeline;
+    const ids = revisions.map(({ edit }) => edit).filter(Boolean);
+    const edits = await shelf.find(ids, stopping.signal);
+    const standing = { head: revisions[0]?.revision, active, idle: !state.ready };
+    const cards = revisions.map((entry) => revisionCard(entry, edits.get(entry.edit), standing, act));
+    keepingPlace(list, () => replace(list, cards));
+    replace(top, overview(revisions));
+    more.hidden = !timeline.hasOlder;
   }
 
   async function act(verb, argument, pressed) {
-    await busy(pressed, async () => {
-      try {
-        const answer = await way[verb](argument);
-        if (answer === null) return;
-        const revision = answer.revision.revision ?? answer.revision;
-        const words = `r${revision} is the head now.`;
-        replace(told, h("p", { class: "note" }, h("strong", null, words), " ", computedWith(answer)));
-        announce(words);
-        await newer();
-        state.refresh();
-      } catch (error) {
-        if (!isAbort(error)) replace(told, problemBox(error));
-      }
-    });
-    if (!pressed.isConnected) list.querySelector(".is-head h2")?.scrollIntoView({ block: "nearest" });
-  }
-
-  async function guarded(work) {
     try {
-      await work();
+      const answer = await busy(pressed, () => way[verb](argument));
+      if (!answer) return;
+      const words = `r${answer.revision.revision ?? answer.revision} is the head now.`;
+      replace(told, h("p", { class: "note" }, h("strong", null, words), " ", computedWith(answer)));
+      announce(words);
+      await read(timeline.newer);
+      told.focus(); // the button that was pressed may be gone
+      state.refresh();
     } catch (error) {
       if (!isAbort(error)) replace(told, problemBox(error));
     }
   }
 
-  guarded(newer);
-  const off = state.onChange(() => guarded(newer));
+  read(timeline.newer);
+  const off = state.onChange(() => read(timeline.newer));
   return () => {
     off();
     stopping.abort();
   };
+}
+
+/** Whoever was at a button, or had opened something, still is and has when the list is made anew. */
+function keepingPlace(list, change) {
+  const focused = document.activeElement?.dataset?.key;
+  const open = new Set([...list.querySelectorAll("details[open]")].map((one) => one.closest("li").dataset.revision));
+  change();
+  for (const item of list.children) if (open.has(item.dataset.revision)) item.querySelector("details").open = true;
+  if (focused) list.querySelector(`[data-key="${focused}"]`)?.focus({ preventScroll: true });
 }
 
 function computedWith({ computed_with_it: others }) {
@@ -98,13 +83,18 @@ function computedWith({ computed_with_it: others }) {
   return `${many} computed while the one that is out was in force, and not measured without it.`;
 }
 
-function overview({ revisions }) {
+function overview(revisions) {
   const [head] = revisions;
   if (!head) return h("p", { class: "muted" }, "There is no revision yet: a worker makes r0 when it first starts.");
   return h(
     "section",
     { class: "card overview", "aria-label": "The head" },
-    h("div", null, h("p", { class: "label" }, `r${head.revision} is the head`), h("p", null, `${count(head.active_count, "edit")} in force`)),
+    h(
+      "div",
+      null,
+      h("p", { class: "label" }, `r${head.revision} is the head`),
+      h("p", null, `${count(head.active_count, "edit")} in force`),
+    ),
     figures(driftFigures(head.drift)),
     driftChart(revisions.toReversed()),
   );

@@ -16,9 +16,16 @@ const KINDS = ["edits", "evaluations", "traces", "benchmarks"];
 export function mount(root, { api, state, announce }) {
   const stopping = new AbortController();
   const signal = stopping.signal;
-  const places = Object.fromEntries(["model", "head", "queue", "workers", "more"].map((name) => [name, h("div", { class: "stack" })]));
+  const places = Object.fromEntries(
+    ["model", "head", "queue", "workers", "more"].map((name) => [name, h("div", { class: "stack" })]),
+  );
   const section = (name, heading) =>
-    h("section", { class: "card", "aria-labelledby": `${name}-heading` }, h("h2", { id: `${name}-heading` }, heading), places[name]);
+    h(
+      "section",
+      { class: "card", "aria-labelledby": `${name}-heading` },
+      h("h2", { id: `${name}-heading` }, heading),
+      places[name],
+    );
   root.append(
     h(
       "div",
@@ -57,7 +64,9 @@ export function mount(root, { api, state, announce }) {
   function show() {
     const { model } = state;
     if (!model) {
-      const none = state.known ? empty("No model yet", state.reason ?? "No worker has published its model.") : h("p", { class: "muted" }, "loading…");
+      const none = state.known
+        ? empty("No model yet", state.reason ?? "No worker has published its model.")
+        : h("p", { class: "muted" }, "loading…");
       replace(places.model, none);
       for (const name of ["head", "workers"]) replace(places[name]);
       return;
@@ -71,7 +80,10 @@ export function mount(root, { api, state, announce }) {
   show();
   look();
   replace(places.more, links(null));
-  api.get("/health", {}, { signal }).then(({ version }) => replace(places.more, links(version)), () => {});
+  api.get("/health", {}, { signal }).then(
+    ({ version }) => replace(places.more, links(version)),
+    () => {},
+  );
   return () => {
     off();
     clearTimeout(timer);
@@ -105,46 +117,78 @@ function headOf({ revision, checksum: sum, edited_layers: layers, card }) {
 /** A checksum, short; all of it for whoever points at it or copies it. */
 function checksum(sum) {
   const short = h("code", { title: sum }, `${sum.slice(0, 12)}…`);
-  const copy = button("Copy", () => navigator.clipboard?.writeText(sum), { kind: "quiet small", "aria-label": "Copy the whole checksum" });
+  const copy = button("Copy", () => navigator.clipboard?.writeText(sum), {
+    kind: "quiet small",
+    "aria-label": "Copy the whole checksum",
+  });
   return [short, navigator.clipboard && copy];
 }
 
 function facts(terms) {
-  return h("dl", { class: "facts" }, terms.map(([term, meaning]) => [h("dt", null, term), h("dd", null, meaning)]));
+  return h(
+    "dl",
+    { class: "facts" },
+    terms.map(([term, meaning]) => [h("dt", null, term), h("dd", null, meaning)]),
+  );
 }
 
 function queueOf(jobs) {
   if (jobs.length === 0) return h("p", { class: "muted" }, "Nothing runs and nothing waits.");
-  const rows = jobs.map(({ kind, job }) => [whatOf(kind, job), tag(job.status, job.status === "running" ? "after" : "plain"), standing(job).words, relativeTime(job.created_at)]);
+  const rows = jobs.map(({ kind, job }) => [
+    whatOf(kind, job),
+    tag(job.status, job.status === "running" ? "after" : "plain"),
+    standing(job).words,
+    relativeTime(job.created_at),
+  ]);
   const running = jobs.filter(({ job }) => job.status === "running").length;
   const caption = `${count(running, "job")} running, ${jobs.length - running} waiting`;
-  return table(caption, ["Job", "Status", "How far", "Asked for"].map((label) => ({ label })), rows);
+  return table(
+    caption,
+    ["Job", "Status", "How far", "Asked for"].map((label) => ({ label })),
+    rows,
+  );
 }
 
 function whatOf(kind, job) {
   if (kind === "edits") return editText(job.id, job);
-  if (kind === "traces") return [h("span", { class: "muted" }, "Trace: "), h("a", { href: `#/trace?id=${job.id}` }, job.request.prompt)];
-  if (kind === "benchmarks") return [h("span", { class: "muted" }, "Benchmark: "), h("a", { href: "#/benchmarks" }, job.request.dataset ?? "palimpsest")];
+  if (kind === "traces")
+    return [h("span", { class: "muted" }, "Trace: "), h("a", { href: `#/trace?id=${job.id}` }, job.request.prompt)];
+  if (kind === "benchmarks")
+    return [
+      h("span", { class: "muted" }, "Benchmark: "),
+      h("a", { href: "#/benchmarks" }, job.request.dataset ?? "palimpsest"),
+    ];
   return "Evaluation";
 }
 
 function workersOf({ workers, revision }) {
-  if (workers.length === 0) return h("p", { class: "note" }, "No worker is there. Start one with palimpsest up, or palimpsest worker.");
+  if (workers.length === 0)
+    return h("p", { class: "note" }, "No worker is there. Start one with palimpsest up, or palimpsest worker.");
   const rows = workers.map((worker) => [
     [h("span", { class: "mono" }, worker.worker), worker.leader && [" ", tag("leads", "after")]],
     tag(worker.state, worker.state === "ready" ? "good" : "warn"),
     worker.detail,
-    worker.revision === null ? "–" : `r${worker.revision}${worker.revision < revision ? `, ${revision - worker.revision} behind` : ""}`,
+    worker.revision === null
+      ? "–"
+      : `r${worker.revision}${worker.revision < revision ? `, ${revision - worker.revision} behind` : ""}`,
     worker.pid,
     relativeTime(worker.since),
   ]);
-  const columns = ["Worker", "State", "What it does", "Serves", "Process", "Since"].map((label) => ({ label, numeric: label === "Process" }));
+  const columns = ["Worker", "State", "What it does", "Serves", "Process", "Since"].map((label) => ({
+    label,
+    numeric: label === "Process",
+  }));
   return table(count(workers.length, "worker"), columns, rows);
 }
 
 function links(version) {
   const link = (href, label, hint) =>
-    h("li", null, h("a", { href, target: "_blank", rel: "noopener" }, label), h("span", { class: "muted" }, `, ${hint}`));
+    h(
+      "li",
+      null,
+      h("a", { href, target: "_blank", rel: "noopener" }, label),
+      h("span", { class: "muted" }, `, ${hint}`),
+    );
   return [
     version && h("p", null, "Palimpsest ", h("span", { class: "mono", id: "version" }, version)),
     h(

@@ -1,15 +1,18 @@
 // Trace: where in the model an answer comes from, as heat maps that tell their numbers.
 
-import { isAbort, newKey } from "../lib/api.js";
+import { isAbort } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
+import { revisionSelect } from "../lib/revisions.js";
 import { busy, button, clearProblems, empty, field, problemBox, relativeTime, showProblem, tag } from "../lib/ui.js";
 import { hasEnded, watchJob } from "../parts/job-watch.js";
+import { openKeys } from "../parts/keys.js";
 import { olderList } from "../parts/older.js";
 import { traceResult } from "../parts/trace-result.js";
 
 export const title = "Where an answer comes from";
 export const lead =
-  "The subject is hidden by noise, then one state at a time is put back: what brings the answer back is where it is known.";
+  "The subject is hidden by noise, then one state at a time is put back: what brings the answer back shows where it " +
+  "is known.";
 
 const EXAMPLES = [
   ["The Eiffel Tower is located in the city of", "The Eiffel Tower"],
@@ -18,7 +21,7 @@ const EXAMPLES = [
 ];
 
 export function mount(root, context) {
-  const { api, params, navigate, announce } = context;
+  const { api, params, navigate, announce, state } = context;
   const stopping = new AbortController();
   const signal = stopping.signal;
   const shown = h("div", { class: "shown" });
@@ -71,7 +74,11 @@ export function mount(root, context) {
   );
   earlier.refresh();
   if (params.get("id")) open(params.get("id"));
-  return () => stopping.abort();
+  const off = state.onChange(() => earlier.heal());
+  return () => {
+    off();
+    stopping.abort();
+  };
 }
 
 function ended(trace) {
@@ -96,31 +103,44 @@ function traceLine({ id, status, created_at: at, request, result, revision }) {
 
 /** The form; `fill(request)` puts an earlier request in it. */
 function askForm({ api, announce }, params, signal, onAsked) {
+  const keys = openKeys();
+  const revisions = revisionSelect(api, params.get("revision") ?? "head");
   const inputs = {
     prompt: h("textarea", { rows: 2, required: true, value: params.get("prompt") ?? "" }),
     subject: h("input", { type: "text", required: true, value: params.get("subject") ?? "" }),
     target: h("input", { type: "text", value: params.get("target") ?? "" }),
-    revision: h("input", { type: "text", placeholder: "head", value: params.get("revision") ?? "" }),
+    revision: revisions.element,
     samples: h("input", { type: "number", min: 1, max: 100, value: 10 }),
   };
   const trouble = h("div");
   const submit = button("Trace it", null, { kind: "primary", type: "submit" });
   const fill = (request) => {
-    for (const [name, input] of Object.entries(inputs)) input.value = request[name] ?? (name === "samples" ? 10 : "");
+    for (const name of ["prompt", "subject", "target"]) inputs[name].value = request[name] ?? "";
+    inputs.samples.value = request.samples ?? 10;
+    revisions.choose(request.revision ?? "head");
   };
   const form = h(
     "form",
-    { class: "card trace-form", novalidate: true, onsubmit: (event) => void (event.preventDefault(), busy(submit, send)) },
+    {
+      class: "card trace-form",
+      novalidate: true,
+      onsubmit: (event) => void (event.preventDefault(), busy(submit, send)),
+    },
     field("Prompt", inputs.prompt, { name: "prompt", hint: "It ends where the answer begins." }),
     h(
       "div",
       { class: "fields" },
       field("Subject", inputs.subject, { name: "subject", hint: "Verbatim from the prompt: select it there." }),
       field("Answer", inputs.target, { name: "target", optional: true, hint: "By default what the model says." }),
-      field("Revision", inputs.revision, { name: "revision", optional: true, hint: "head, base, or one such as r3." }),
+      field("Revision", inputs.revision, { name: "revision" }),
       field("Samples", inputs.samples, { name: "samples", hint: "Runs with different noise." }),
     ),
-    h("div", { class: "actions" }, submit, EXAMPLES.map(([prompt, subject]) => example(prompt, subject, fill))),
+    h(
+      "div",
+      { class: "actions" },
+      submit,
+      EXAMPLES.map(([prompt, subject]) => example(prompt, subject, fill)),
+    ),
     trouble,
   );
   inputs.prompt.addEventListener("select", () => {
@@ -132,10 +152,11 @@ function askForm({ api, announce }, params, signal, onAsked) {
   async function send() {
     clearProblems(form, trouble);
     const body = Object.fromEntries(Object.entries(inputs).map(([name, { value }]) => [name, value]));
-    for (const name of ["target", "revision"]) if (!body[name].trim()) delete body[name];
+    if (!body.target.trim()) delete body.target;
     body.samples = Number(body.samples);
     try {
-      const trace = await api.post("/traces", body, { idempotencyKey: newKey(), signal });
+      const trace = await api.post("/traces", body, { idempotencyKey: keys.of(body), signal });
+      keys.forget(body);
       announce("The trace waits in line");
       onAsked(trace);
     } catch (error) {
@@ -143,6 +164,7 @@ function askForm({ api, announce }, params, signal, onAsked) {
     }
   }
 
+  revisions.fill(signal).catch(() => {}); // base and head can be traced all the same
   return { element: form, fill };
 }
 
