@@ -1,0 +1,84 @@
+"""What a client may send to do harm: compressed bodies, deep values, and ids that would be paths or keys."""
+
+import gzip
+import json
+import re
+import zlib
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from fastapi.routing import RouteContext
+
+from tests.service.routed import label, routes
+from tests.service.stand_in import EIFFEL, StandIn
+
+JSON = {"Content-Type": "application/json"}
+
+BOMB = gzip.compress(b" " * 10_000_000)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content"),
+    [("gzip", BOMB), ("deflate", zlib.compress(b"{}")), ("br", b"x"), ("GZIP", b"{}"), ("gzip, identity", b"{}")],
+)
+def test_a_compressed_body_is_refused_unread(http: httpx.Client, encoding: str, content: bytes) -> None:
+    answer = http.post("/edits", content=content, headers={**JSON, "Content-Encoding": encoding})
+    assert answer.status_code == 415
+    assert answer.headers["Accept-Encoding"] == "identity"
+    assert answer.json()["type"].endswith(":encoded-body")
+
+
+def test_identity_is_no_encoding(http: httpx.Client) -> None:
+    answer = http.post("/edits", json=EIFFEL, headers={"Content-Encoding": "identity"})
+    assert answer.status_code == 202
+
+
+def nested(depth: int, inner: Any, *, objects: bool) -> bytes:
+    begin, end = (b'{"a":', b"}") if objects else (b"[", b"]")
+    return begin * depth + json.dumps(inner).encode() + end * depth
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("depth", [9, 900, 9000])
+@pytest.mark.parametrize("objects", [True, False])
+@pytest.mark.parametrize(
+    "path", ["/edits", "/evaluations", "/traces", "/benchmarks", "/generate", "/v1/chat/completions"]
+)
+def test_deep_values_are_a_problem_and_no_defect(http: httpx.Client, depth: int, objects: bool, path: str) -> None:
+    deep = nested(depth, 1, objects=objects)
+    bodies = [deep, b'{"hparams": ' + deep + b"}", b'{"facts": [' + deep + b"]}", b'{"messages": ' + deep + b"}"]
+    for body in bodies:
+        answer = http.post(path, content=body, headers=JSON)
+        assert answer.status_code in (400, 422), (answer.status_code, answer.text[:300])
+
+
+TRICKS = [
+    *("..", "../edits", "....//", "%2e%2e", "..%2f..%2fetc%2fpasswd", "/etc/passwd", "\\..\\", "file:///etc/passwd"),
+    *("*", "0123456789abcde*", "0123456789abcdef\n", "0123456789abcdef\0", "0123456789ABCDEF", "x" * 990),
+    *("{0.__class__}", "%s%n", "os.getpid", "__import__('os')", "0123456789abcdef:changed", "r1.png/..", "-1", "1e9"),
+    *("\N{FULLWIDTH DIGIT NINE}", "r" * 50, "\ud7ff"),
+]
+
+
+def paths() -> list[RouteContext]:
+    """Every route whose path takes something from the client."""
+    return [route for route in routes() if "{" in str(route.path)]
+
+
+@pytest.mark.parametrize("route", paths(), ids=label)
+def test_what_stands_in_a_path_is_an_id_or_nothing(http: httpx.Client, worker: StandIn, route: RouteContext) -> None:
+    before = sorted(worker.redis.keys("*"))
+    method = min(route.methods or ())
+    for trick in TRICKS:
+        given = quote(trick, safe="").replace(".", "%2E")  # or the client would resolve it itself
+        begin, end = re.split(r"\{[^}]+\}", str(route.path).replace("{form}", "png"))
+        answer = http.request(method, begin + given + end)
+        if answer.status_code == 307:  # from a path with a slash at its end to the one without
+            assert answer.headers["Location"].startswith(str(http.base_url))
+            continue
+        assert answer.status_code in (400, 404, 405, 422), (given, answer.status_code, answer.text[:200])
+        assert answer.headers["Content-Type"].startswith(("application/problem+json", "application/json"))
+        assert "root:" not in answer.text
+    assert sorted(worker.redis.keys("*")) == before
