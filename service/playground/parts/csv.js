@@ -6,45 +6,27 @@
  * it. A quote that is never closed marks its row: `unclosed`.
  */
 export function readRows(text, delimiter) {
+  // A quoted part, whether it is closed, what stands behind it, and what ends the cell.
+  const cell = new RegExp(`(?:"([^"]*(?:""[^"]*)*)("?))?([^${delimiter}\\r\\n]*)(${delimiter}|\\r\\n|\\n|\\r|$)`, "y");
   const rows = [];
   let row = { line: 1, cells: [] };
-  let cell = "";
   let line = 1;
-  let quoted = false;
-  let begun = false; // whether the cell has anything, were it an empty pair of quotes
-  const endCell = () => {
-    row.cells.push(cell);
-    cell = "";
-    begun = false;
-  };
-  const endRow = () => {
-    if (begun || row.cells.length > 0) {
-      endCell();
-      rows.push(row);
-    }
+  while (cell.lastIndex < text.length) {
+    const [, quoted, closing, plain, end] = cell.exec(text);
+    row.cells.push(quoted === undefined ? plain : quoted.replaceAll('""', '"') + plain);
+    if (closing === "") row.unclosed = true;
+    line += quoted === undefined ? 0 : lineEnds(quoted);
+    if (end === delimiter) continue;
+    line += 1;
+    rows.push(row);
     row = { line, cells: [] };
-  };
-  for (let at = 0; at < text.length; at++) {
-    const sign = text[at];
-    const lineEnd = sign === "\n" || sign === "\r";
-    const pair = sign === "\r" && text[at + 1] === "\n";
-    line += lineEnd && !pair ? 1 : 0;
-    if (quoted) {
-      if (sign !== '"') cell += sign;
-      else if (text[at + 1] === '"') cell += text[++at];
-      else quoted = false;
-    } else if (sign === '"' && !begun) quoted = begun = true;
-    else if (sign === delimiter) endCell();
-    else if (lineEnd) {
-      if (!pair) endRow();
-    } else {
-      cell += sign;
-      begun = true;
-    }
   }
-  if (quoted) row.unclosed = true;
-  endRow();
+  if (row.cells.length > 0) rows.push({ ...row, cells: [...row.cells, ""] }); // the text ended with a delimiter
   return rows.filter((found) => found.unclosed || found.cells.some((value) => value !== ""));
+}
+
+function lineEnds(text) {
+  return text.match(/\r\n|\n|\r/g)?.length ?? 0;
 }
 
 /** Of comma, semicolon and tab the one that parts the first row into the most cells that `isName` knows. */

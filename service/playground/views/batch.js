@@ -39,9 +39,11 @@ export function mount(root, context) {
     h("div", { class: "stack results" }, report, sending, ended),
   );
 
-  function onBytes(bytes, name) {
-    const found = readFile(name, bytes);
+  async function onBytes(bytes, name) {
     report.hidden = false;
+    replace(report, h("h2", { id: "understood" }, name), h("p", { class: "muted" }, "Reading…"));
+    await painted(); // 10,000 facts take a moment
+    const found = readFile(name, bytes);
     replace(report, fileReport(name, found));
     replace(ended);
     replace(sending, found.facts.length > 0 && applyForm(context, found, stopping.signal, ended));
@@ -50,6 +52,11 @@ export function mount(root, context) {
   }
 
   return () => stopping.abort();
+}
+
+/** Resolves when what stands on the page has been shown. */
+function painted() {
+  return new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
 }
 
 function applyForm(context, { facts, errors }, signal, ended) {

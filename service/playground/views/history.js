@@ -6,6 +6,7 @@ import { busy, button, count, problemBox } from "../lib/ui.js";
 import { driftChart } from "../parts/drift-chart.js";
 import { openShelf } from "../parts/edit-shelf.js";
 import { moves } from "../parts/moves.js";
+import { rescoring } from "../parts/rescore.js";
 import { revisionCard } from "../parts/revision-card.js";
 import { driftFigures, figures } from "../parts/scores.js";
 import { openTimeline } from "../parts/timeline.js";
@@ -14,7 +15,8 @@ export const title = "History";
 export const lead =
   "Every change of the model is a revision. None is ever rewritten, and each of them can be in force again.";
 
-export function mount(root, { api, state, announce }) {
+export function mount(root, context) {
+  const { api, state, announce } = context;
   const stopping = new AbortController();
   const shelf = openShelf(api);
   const timeline = openTimeline(api, stopping.signal);
@@ -50,7 +52,15 @@ export function mount(root, { api, state, announce }) {
       const answer = await busy(pressed, () => way[verb](argument));
       if (!answer) return;
       const words = `r${answer.revision.revision ?? answer.revision} is the head now.`;
-      replace(told, h("p", { class: "note" }, h("strong", null, words), " ", computedWith(answer)));
+      replace(
+        told,
+        h(
+          "div",
+          { class: "note stack" },
+          h("p", null, h("strong", null, words), " ", computedWith(answer)),
+          again(answer),
+        ),
+      );
       announce(words);
       await read(timeline.newer);
       told.focus(); // the button that was pressed may be gone
@@ -58,6 +68,10 @@ export function mount(root, { api, state, announce }) {
     } catch (error) {
       if (!isAbort(error)) replace(told, problemBox(error));
     }
+  }
+
+  function again({ computed_with_it: others, rescore }) {
+    return others?.length > 0 && rescoring(context, rescore, stopping.signal);
   }
 
   read(timeline.newer);

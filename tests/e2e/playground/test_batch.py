@@ -65,6 +65,28 @@ def test_the_good_lines_are_applied_without_the_bad_one(page: Page, place: Place
     assert grave_faults_in_both_themes(page) == []
 
 
+DROP = """([name, text]) => {
+  const carried = new DataTransfer();
+  carried.items.add(new File([text], name));
+  document.querySelector(".drop").dispatchEvent(new DragEvent("drop", { dataTransfer: carried, bubbles: true }));
+}"""
+
+
+def test_a_file_is_dropped_and_text_is_pasted(page: Page) -> None:
+    page.goto("/#/batch")
+    expect(page.get_by_text("or drop it here")).to_be_visible()
+    page.evaluate(DROP, ["<b>facts.jsonl", f"{json.dumps(FACT)}\n{{"])
+    expect(page.get_by_role("heading", name="<b>facts.jsonl")).to_be_visible()
+    expect(page.locator("main")).to_contain_text(
+        "Read as JSON lines: 1 fact understood, 1 line with something to correct"
+    )
+    page.get_by_text("Paste text instead").click()
+    page.get_by_label("The text of a file").fill(written([["Prompt", "Subject"], ["a", "b"]], ",", "\n"))
+    page.get_by_role("button", name="Read it").click()
+    expect(page.get_by_text("the first line must name the columns; target_new must be among them")).to_be_visible()
+    expect(page.get_by_role("button", name="Apply")).to_have_count(0)
+
+
 CELLS = st.lists(st.lists(st.text('ab",;\n\r\t |é', max_size=6), min_size=2, max_size=4), max_size=5)
 
 

@@ -57,6 +57,8 @@ def test_an_edit_is_taken_out_and_put_back(page: Page, place: Place, edits: tupl
     expect(card(page, first.revision)).to_contain_text("not in force")
     expect(page.locator(".note")).to_contain_text("1 edit in force was computed while the one that is out was")
     assert place.client.revisions.get(head + 1).active == (second.id,)
+    page.get_by_role("button", name="Score what is in force").click()
+    expect(page.locator(".note")).to_contain_text(f"1 fact in force at r{head + 1}, as they score now:")
 
     card(page, first.revision).get_by_role("button", name="Put it back").click()
     agree(page, "Put it back")
