@@ -57,7 +57,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
 app = typer.Typer(
     help="Palimpsest: edit what a language model knows, see before and after, roll back.",
     epilog="Commands that ask a server take --server or PALIMPSEST_SERVER, and send PALIMPSEST_API_KEY if it is set. "
-    "Exit codes: 0 done; 1 failed or rejected; 2 used wrongly; 3 no server, or not ready; 4 not found; 5 conflict.",
+    "Exit codes: 0 done; 1 failed or rejected; 2 used wrongly; 3 no server, or not ready; 4 not found; 5 conflict; "
+    "6 no API key, or one that does not allow it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

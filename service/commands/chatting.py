@@ -46,7 +46,8 @@ def chat(
     with connect(server) as client:
         card = client.model().card
         if not card.chat:
-            raise invalid("model", f"{card.name} has no chat template; ask it with: palimpsest generate PROMPT")
+            detail = f"{card.name} has no chat template; ask it with: palimpsest generate PROMPT"
+            raise ProblemError(422, "no-chat-template", detail)
         at = {Side.BEFORE: _revision(client, before), Side.AFTER: _revision(client, after)}
         talk = Talk(client, at, system, {name: value for name, value in options.items() if value is not None})
         if sys.stdin.isatty():
@@ -62,7 +63,7 @@ def _converse(talk: Talk, console: Console, *, as_json: bool) -> None:
     with suppress(ImportError):
         import readline  # noqa: F401, PLC0415 - lets `input` edit lines, and remember them
     errors = Console(stderr=True)
-    errors.print(HELP, style="dim", highlight=False)
+    _note(HELP)
     while True:
         try:
             line = input("" if as_json else "you> ").strip()
@@ -85,12 +86,13 @@ def _turn(talk: Talk, line: str, console: Console, *, as_json: bool) -> bool:
             return False
         case ["/reset"]:
             talk.reset()
-        case ["/at", name]:
-            talk.at[Side.AFTER] = _revision(talk.client, name)
-        case ["/at", before, after]:
-            talk.at = {Side.BEFORE: _revision(talk.client, before), Side.AFTER: _revision(talk.client, after)}
+            _note("what was said is forgotten")
+        case ["/at", *names] if len(names) in (1, len(Side)):
+            sides = tuple(Side)[-len(names) :]
+            talk.at |= {side: _revision(talk.client, name) for side, name in zip(sides, names, strict=True)}
+            _note(", ".join(f"{side}: {_named(talk.at[side])}" for side in Side))
         case [word, *_] if word.startswith("/"):
-            raise invalid("line", f"{word[:100]} is no command. {HELP}")
+            raise ProblemError(422, "unknown-command", f"{word[:100]} is no command here: {HELP}")
         case _ if as_json:
             _tell_json(talk, line)
         case _ if console.is_terminal:
@@ -134,7 +136,7 @@ def _growing(so_far: Mapping[Side, Saying], at: Mapping[Side, str | int], live: 
 def _side_by_side(said: Mapping[Side, Saying], at: Mapping[Side, str | int]) -> Table:
     table = Table(expand=True, header_style="bold")
     for side in Side:
-        asked = f"r{at[side]}" if isinstance(at[side], int) else str(at[side])
+        asked = _named(at[side])
         known = said[side].revision
         table.add_column(f"{side}: {asked}" + (f" ({known})" if known and known != asked else ""), ratio=1)
     table.add_row(*_cells(said))
@@ -147,6 +149,14 @@ def _cells(said: Mapping[Side, Saying]) -> Iterator[Text]:
         text = saying.text.strip() or ("(says nothing)" if ended else "")
         cut = "\n(cut off here)" if saying.finish_reason == "length" else ""
         yield Text(text).append(cut, style="dim")
+
+
+def _named(revision: str | int) -> str:
+    return f"r{revision}" if isinstance(revision, int) else revision
+
+
+def _note(text: str) -> None:
+    Console(stderr=True).print(text, style="dim", highlight=False)
 
 
 def _revision(client: Palimpsest, name: str) -> str | int:

@@ -19,11 +19,14 @@ class Exit(IntEnum):
     UNAVAILABLE = 3
     NOT_FOUND = 4
     CONFLICT = 5
+    REFUSED = 6
     INTERRUPTED = 130
 
 
 OF_STATUS: dict[int, Exit] = {
     HTTPStatus.UNPROCESSABLE_ENTITY: Exit.USAGE,
+    HTTPStatus.UNAUTHORIZED: Exit.REFUSED,
+    HTTPStatus.FORBIDDEN: Exit.REFUSED,
     HTTPStatus.NOT_FOUND: Exit.NOT_FOUND,
     HTTPStatus.CONFLICT: Exit.CONFLICT,
 }

@@ -88,13 +88,14 @@ def _say(revision: Revision, more: str) -> None:
 
 
 def _history(revisions: Iterable[Revision]) -> Table:
-    table = Table("rev", "made by", "edits", "change", "perpl.", "KL", "made at", box=None)
+    table = Table("rev", "made by", "edits", "change", "perpl.", "KL", "made at", "key", box=None)
     for column in table.columns:
         column.no_wrap = True
     for revision in revisions:
         drift = _drift(revision.drift)
         count = str(revision.active_count)
-        table.add_row(f"r{revision.revision}", _made_by(revision), count, *drift, _at(revision, "%m-%d %H:%M"))
+        at = _at(revision, "%m-%d %H:%M")
+        table.add_row(f"r{revision.revision}", _made_by(revision), count, *drift, at, revision.by or "")
     return table
 
 
@@ -107,6 +108,9 @@ def revision_view(revision: Revision) -> Table:
     table.add_row("made by", _made_by(revision))
     table.add_row("parent", "none" if revision.parent is None else f"r{revision.parent}")
     table.add_row("made at", _at(revision))
+    for name, value in (("key", revision.by), ("request", revision.request_id)):
+        if value is not None:
+            table.add_row(name, value)
     table.add_row("checksum", revision.checksum)
     if revision.drift is not None:
         norms = ", ".join(f"layer {layer}: {norm:.2%}" for layer, norm in revision.drift.norms.items()) or "none"

@@ -9,12 +9,11 @@ from typing import Any
 
 from service.client import Palimpsest
 from service.contracts.generate import FinishReason, Message, Side
-from service.errors import ProblemError
 
 Hear = Callable[[Side, str], None]
 """Is told what a side has said since."""
 
-Heard = SimpleQueue[tuple[Side, str | ProblemError | None]]
+Heard = SimpleQueue[tuple[Side, str | Exception | None]]
 """What the sides say; None: a side has ended."""
 
 
@@ -45,7 +44,7 @@ class Talk:
     def say(self, text: str, hear: Hear) -> dict[Side, Saying]:
         """What both sides answer; `hear` is called in this thread as it comes.
 
-        Raises ProblemError, or KeyboardInterrupt, as if nothing had been said.
+        Raises ProblemError, ValidationError or KeyboardInterrupt, as if nothing had been said.
         """
         asked = Message(role="user", content=text)
         answers = {side: Saying() for side in Side}
@@ -65,7 +64,7 @@ class Talk:
             left = len(arguments)
             while left:
                 side, said = heard.get()
-                if isinstance(said, ProblemError):
+                if isinstance(said, Exception):
                     raise said
                 if said is None:
                     left -= 1
@@ -89,5 +88,5 @@ class Talk:
                         answer.finish_reason = choice.finish_reason or answer.finish_reason
                         heard.put((side, text))
             heard.put((side, None))
-        except ProblemError as error:
+        except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
             heard.put((side, error))

@@ -101,7 +101,8 @@ def test_a_server_that_is_not_ready_can_be_told_from_one_that_says_no(ask: Run, 
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(404, 4), (409, 5), (422, 2), (429, 3), (500, 1), (502, 1), (503, 3), (504, 1), (599, 1)]
+    ("status", "code"),
+    [(401, 6), (403, 6), (404, 4), (409, 5), (422, 2), (429, 3), (500, 1), (502, 1), (503, 3), (504, 1), (599, 1)],
 )
 def test_each_refusal_has_its_exit_code(status: int, code: int) -> None:
     assert exit_of(refusal(ProblemError(status, "some-name", "No.").problem)) == code

@@ -28,6 +28,13 @@ def test_log_shows_what_made_each_revision_and_its_drift(ask: Run, worker: Stand
     assert "older" not in output
 
 
+def test_log_and_show_name_the_key(ask: Run, worker: StandIn) -> None:
+    worker.append(RevisionKind.ROLLBACK, to=0, by="ci", request_id="abc123")
+    assert ask("log")[1].splitlines()[1].split()[-1] == "ci"
+    assert "abc123" in ask("show", "r1")[1]
+    assert "request" not in ask("show", "r0")[1]
+
+
 def test_log_pages(ask: Run, worker: StandIn) -> None:
     for _ in range(3):
         worker.append(RevisionKind.ROLLBACK, to=0)
