@@ -16,6 +16,9 @@ Hear = Callable[[Side, str], None]
 Heard = SimpleQueue[tuple[Side, str | Exception | None]]
 """What the sides say; None: a side has ended."""
 
+LEAVE_SECONDS = 1.0
+"""How long a side that is no longer listened to is waited for: it hears of that with its next token."""
+
 
 @dataclass
 class Saying:
@@ -58,8 +61,9 @@ class Talk:
         heard: Heard = SimpleQueue()
         stop = threading.Event()
         arguments = [(side, asked, answer, heard, stop) for side, answer in answers.items()]
-        for given in arguments:
-            threading.Thread(target=self._ask, args=given, daemon=True).start()
+        threads = [threading.Thread(target=self._ask, args=given, daemon=True) for given in arguments]
+        for thread in threads:
+            thread.start()
         try:
             left = len(arguments)
             while left:
@@ -72,6 +76,8 @@ class Talk:
                     hear(side, said)
         finally:
             stop.set()
+            for thread in threads:
+                thread.join(LEAVE_SECONDS)
 
     def _ask(self, side: Side, asked: Message, answer: Saying, heard: Heard, stop: threading.Event) -> None:
         told = [] if self.system is None else [Message(role="system", content=self.system)]
