@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq -c constraints.txt
 
-.PHONY: help setup demo serve test lint types imports check docs clean
+.PHONY: help setup demo serve test lint types imports check docs audit release clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -51,6 +51,22 @@ check: lint types imports test  ## everything CI checks
 
 docs: $(STAMP)  ## build the documentation into site/; ARGS="serve" shows it and follows changes
 	@NO_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs $(or $(ARGS),build --strict)
+
+TOOLS := build/tools
+$(TOOLS)/bin/cyclonedx-py: constraints.txt
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install -qq -c constraints.txt build cyclonedx-bom pip-audit
+
+audit: $(TOOLS)/bin/cyclonedx-py  ## ask for known vulnerabilities of every pinned package; needs the network
+	@$(TOOLS)/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
+
+release: $(TOOLS)/bin/cyclonedx-py  ## dist/: the wheel, the source, and an SBOM of what `pip install palimpsest[cpu,otel]` brings
+	@rm -rf dist build/installed
+	@PIP_CONSTRAINT=constraints.txt $(TOOLS)/bin/python -m build --outdir dist .
+	@$(PYTHON) -m venv build/installed
+	@build/installed/bin/python -m pip install -qq -c constraints.txt "$$(ls dist/*.whl)[cpu,otel]"
+	@$(TOOLS)/bin/cyclonedx-py environment build/installed --pyproject pyproject.toml --mc-type application \
+		--output-reproducible --output-file dist/sbom.cdx.json
 
 clean:  ## remove .venv and every cache; the data directory stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist site

@@ -35,7 +35,7 @@ class JsonLines(logging.Formatter):
         line |= getattr(record, TOLD, {})
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return json.dumps(line, default=str)  # ASCII: U+0085 and the like would end a line for some who read it
 
 
 def set_up(process: str, form: str, sentences: int) -> None:

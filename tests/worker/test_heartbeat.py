@@ -1,5 +1,6 @@
 """A worker says who it is and what it does, until it is gone; without a heartbeat it ends."""
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from service.board import Board as Notices
 from service.contracts.model import WorkerState, WorkerStatus
 from service.keys import Keys
 from tests.service.stand_in import model_card
+from worker.alive import alive
 from worker.errors import LeaseLostError
 from worker.heartbeat import FORGOTTEN_SECONDS, Board, Heartbeat
 
@@ -181,3 +183,31 @@ def test_after_a_silence_the_worker_must_end(error: Exception) -> None:
     beating.heartbeat.join(SECONDS)
     assert not beating.heartbeat.is_alive()
     assert beating.beats == beats
+
+
+def test_a_step_that_takes_too_long_makes_a_worker_stalled_until_it_is_over(redis: Redis, keys: Keys) -> None:
+    board = Board(redis, keys, 10, stalled_seconds=300)
+    taken = [299.0]
+    board.show(WorkerState.STARTING, "loading the model")
+    board.serving(lambda: 3, lambda: taken[0])
+    notices = Notices(redis, keys)
+
+    def shown() -> WorkerStatus:
+        board.beat()
+        (one,) = notices.look().workers
+        return one
+
+    assert (shown().state, shown().step_seconds) == (WorkerState.READY, 299)
+    taken[0] = 301.0
+    assert (shown().state, shown().step_seconds) == (WorkerState.STALLED, 301)
+    assert "a step has taken 301 s; kill -USR1" in shown().detail
+    assert not notices.look().ready
+    assert not alive(redis, keys)
+    taken[0] = math.inf
+    assert "the model thread has ended" in shown().detail
+    taken[0] = 0.0
+    assert (shown().state, shown().detail) == (WorkerState.READY, "serving")
+    assert alive(redis, keys)
+    taken[0] = 301.0
+    board.show(WorkerState.STOPPING, "ending the running step")
+    assert shown().state is WorkerState.STOPPING
