@@ -27,7 +27,7 @@ export function benchmarkCard(benchmark, watched) {
     h("p", { class: "muted small" }, setting(request)),
     watched,
     problem && h("p", { class: "problem" }, problem.detail),
-    result && scores(result),
+    result && scores(id, result),
     result && reports(id),
   );
 }
@@ -45,7 +45,7 @@ function setting({ n, mode, batch_size: size, known_only: known, revision, seed 
   return parts.join(" · ");
 }
 
-function scores({ methods, dataset }) {
+function scores(id, { methods }) {
   const there = SCORES.filter((name) => methods.some(({ summary }) => summary?.after[name] != null));
   const columns = ["Method", ...there.map((name) => MEANINGS[name][0]), "Time an edit", "Records"];
   const rows = methods.map(({ label, summary, scored, failed, seconds_per_edit: time }) => [
@@ -55,7 +55,7 @@ function scores({ methods, dataset }) {
     failed ? `${scored}, ${failed} failed` : scored,
   ]);
   return table(
-    `Scores on ${dataset}, with 95 % intervals`,
+    `Scores with 95 % intervals, benchmark ${id}`,
     columns.map((label, at) => ({ label, numeric: at > 0 })),
     rows,
   );

@@ -1,10 +1,9 @@
 // The form that asks for a benchmark: which records, which methods, and how the edits are made.
 
-import { isAbort } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
 import { revisionSelect } from "../lib/revisions.js";
-import { busy, button, clearProblems, field, showProblem } from "../lib/ui.js";
-import { openKeys } from "./keys.js";
+import { busy, button, field } from "../lib/ui.js";
+import { jobSender } from "./job-sender.js";
 import { whenMethodsAreKnown } from "./methods.js";
 
 const DATASETS = [
@@ -23,35 +22,16 @@ const MODES = {
 };
 
 /** The form; onAsked(benchmark) gets what the service has queued. */
-export function benchmarkForm({ api, announce, state }, signal, onAsked) {
-  const keys = openKeys();
-  const revisions = revisionSelect(api, "base");
-  const inputs = {
-    dataset: h("input", { type: "text", value: DATASETS[0], list: "datasets", required: true }),
-    n: h("input", { type: "number", min: 1, max: 10_000, value: 10 }),
-    mode: h(
-      "select",
-      null,
-      Object.keys(MODES).map((value) => h("option", { value }, value)),
-    ),
-    batch_size: h("input", { type: "number", min: 1, placeholder: "1, or all" }),
-    revision: revisions.element,
-    seed: h("input", { type: "number", min: 0, placeholder: "the first records" }),
-  };
+export function benchmarkForm(context, signal, onAsked) {
+  const sender = jobSender(context, "/benchmarks", signal);
+  const revisions = revisionSelect(context.api, "base");
+  const inputs = controls(revisions.element);
   const known = h("input", { type: "checkbox", id: "known-only" });
   const methods = h("div", { class: "checks" }, h("p", { class: "hint" }, "loading…"));
   const trouble = h("div");
   const submit = button("Start the benchmark", null, { kind: "primary", type: "submit" });
-  const mode = field("Mode", inputs.mode, { name: "mode" });
-  const single = () => {
-    const off = inputs.mode.value === "single";
-    inputs.batch_size.disabled = off;
-    if (off) inputs.batch_size.value = "";
-    replace(mode.querySelector(".hint"), MODES[inputs.mode.value]);
-  };
-  inputs.mode.addEventListener("change", single);
-  single();
-  whenMethodsAreKnown(state, signal, (found) => replace(methods, found.map(box)));
+  const mode = modeField(inputs);
+  whenMethodsAreKnown(context.state, signal, (found) => replace(methods, found.map(box)));
   revisions.fill(signal).catch(() => {}); // base and head can be named all the same
 
   const form = h(
@@ -85,16 +65,8 @@ export function benchmarkForm({ api, announce, state }, signal, onAsked) {
   );
 
   async function send() {
-    clearProblems(form, trouble);
-    const body = bodyOf(inputs, known, methods);
-    try {
-      const benchmark = await api.post("/benchmarks", body, { idempotencyKey: keys.of(body), signal });
-      keys.forget(body);
-      announce("The benchmark waits in line");
-      onAsked(benchmark);
-    } catch (error) {
-      if (!isAbort(error)) showProblem(form, trouble, error);
-    }
+    const benchmark = await sender(form, trouble, bodyOf(inputs, known, methods));
+    if (benchmark) onAsked(benchmark);
   }
 
   return form;
@@ -116,4 +88,32 @@ function box({ name, title }) {
   const id = `method-${name}`;
   const input = h("input", { type: "checkbox", value: name, id, checked: name === "rome" });
   return h("div", { class: "check" }, input, h("label", { for: id, title }, name));
+}
+
+function controls(revision) {
+  return {
+    dataset: h("input", { type: "text", value: DATASETS[0], list: "datasets", required: true }),
+    n: h("input", { type: "number", min: 1, max: 10_000, value: 10 }),
+    mode: h(
+      "select",
+      null,
+      Object.keys(MODES).map((value) => h("option", { value }, value)),
+    ),
+    batch_size: h("input", { type: "number", min: 1, placeholder: "1, or all" }),
+    revision,
+    seed: h("input", { type: "number", min: 0, placeholder: "the first records" }),
+  };
+}
+
+/** The mode, with a hint that explains the chosen one; in mode single there is no batch size. */
+function modeField({ mode, batch_size: size }) {
+  const element = field("Mode", mode, { name: "mode" });
+  const explain = () => {
+    size.disabled = mode.value === "single";
+    if (size.disabled) size.value = "";
+    replace(element.querySelector(".hint"), MODES[mode.value]);
+  };
+  mode.addEventListener("change", explain);
+  explain();
+  return element;
 }

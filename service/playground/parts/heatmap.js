@@ -13,20 +13,12 @@ const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRi
 export function heatmap({ kind, title, result, effects, onCell }) {
   const most = Math.max(...effects.mean.flat(), 1e-9);
   const layers = effects.mean[0].length;
-  const cells = effects.mean.map((row, at) => row.map((effect, layer) => cellOf(effect, at, layer)));
+  const token = (row) => tokenText(result.tokens[result.traced[row]]);
+  const cells = effects.mean.map((row, at) =>
+    row.map((effect, layer) => cellOf({ effect, most, row: at, layer, token })),
+  );
   let current = largest(effects.mean);
   cells[current.row][current.layer].tabIndex = 0;
-
-  function cellOf(effect, row, layer) {
-    return h("td", {
-      role: "gridcell",
-      tabindex: "-1",
-      class: ["heat", effect >= most && "most"],
-      "aria-label": `${number(effect, 2)}, layer ${layer}, ${tokenText(result.tokens[result.traced[row]])}`,
-      style: { "--share": `${Math.round(Math.max(0, effect / most) * 100)}%` },
-      dataset: { row, layer },
-    });
-  }
 
   function look(row, layer, { focus = false, pick = false } = {}) {
     cells[current.row][current.layer].tabIndex = -1;
@@ -34,13 +26,8 @@ export function heatmap({ kind, title, result, effects, onCell }) {
     const cell = cells[row][layer];
     cell.tabIndex = 0;
     if (focus) cell.focus();
-    if (pick) choose(cell);
+    if (pick) choose(cells, cell);
     onCell({ kind, row, layer });
-  }
-
-  function choose(cell) {
-    for (const one of cells.flat()) one.removeAttribute("aria-selected");
-    cell.setAttribute("aria-selected", "true");
   }
 
   function onKey(event) {
@@ -55,7 +42,6 @@ export function heatmap({ kind, title, result, effects, onCell }) {
     event.preventDefault();
   }
 
-  const at = (event) => event.target.closest?.("td.heat")?.dataset;
   const grid = h(
     "table",
     {
@@ -63,29 +49,44 @@ export function heatmap({ kind, title, result, effects, onCell }) {
       class: ["heatmap", kind],
       "aria-label": `${title}: effect by token and layer; arrow keys move`,
       onkeydown: onKey,
-      onmouseover: (event) => at(event) && onCell({ kind, row: Number(at(event).row), layer: Number(at(event).layer) }),
+      onmouseover: at((cell) => onCell({ kind, ...cell })),
       onmouseleave: () => onCell({ kind, ...current }),
-      onclick: (event) =>
-        at(event) && look(Number(at(event).row), Number(at(event).layer), { focus: true, pick: true }),
-      onfocusin: (event) => at(event) && look(Number(at(event).row), Number(at(event).layer)),
+      onclick: at(({ row, layer }) => look(row, layer, { focus: true, pick: true })),
+      onfocusin: at(({ row, layer }) => look(row, layer)),
     },
-    h(
-      "thead",
-      null,
-      h(
-        "tr",
-        null,
-        h("td"),
-        cells[0].map((_, layer) => h("th", { scope: "col" }, tick(layer, layers))),
-      ),
-    ),
-    h(
-      "tbody",
-      null,
-      cells.map((row, index) => h("tr", null, rowHeader(result, index), row)),
-    ),
+    rowsOf(cells, result),
   );
   return h("figure", { class: "panel" }, h("figcaption", null, title), grid, legend(kind, result, most));
+}
+
+function cellOf({ effect, most, row, layer, token }) {
+  return h("td", {
+    role: "gridcell",
+    tabindex: "-1",
+    class: ["heat", effect >= most && "most"],
+    "aria-label": `${number(effect, 2)}, layer ${layer}, ${token(row)}`,
+    style: { "--share": `${Math.round(Math.max(0, effect / most) * 100)}%` },
+    dataset: { row, layer },
+  });
+}
+
+function choose(cells, chosen) {
+  for (const one of cells.flat()) one.removeAttribute("aria-selected");
+  chosen.setAttribute("aria-selected", "true");
+}
+
+/** A listener that is told the row and the layer of the cell that an event is of; other events are none of its. */
+function at(listen) {
+  return ({ target }) => {
+    const cell = target.closest?.("td.heat");
+    if (cell) listen({ row: Number(cell.dataset.row), layer: Number(cell.dataset.layer) });
+  };
+}
+
+function rowsOf(cells, result) {
+  const layers = cells[0].map((_, layer) => h("th", { scope: "col" }, tick(layer, cells[0].length)));
+  const rows = cells.map((row, index) => h("tr", null, rowHeader(result, index), row));
+  return [h("thead", null, h("tr", null, h("td"), layers)), h("tbody", null, rows)];
 }
 
 /** Where the largest effect is. */

@@ -12,7 +12,7 @@ export function hasEnded(job) {
 /**
  * Follows a job until it has ended; `onEnd(job)` gets it as the events tell it. kind: "edits", "traces", "benchmarks".
  * The element shows how it stands, by itself or on a `display` ({element, update(job)}); what stops it is the signal.
- * announce: says its phases.
+ * announce: says its status.
  */
 export function watchJob({ api, kind, id, label, signal, announce, onEnd, display = barOf(label) }) {
   const trouble = h("div");
@@ -31,9 +31,8 @@ export function watchJob({ api, kind, id, label, signal, announce, onEnd, displa
 
   function show(job) {
     display.update(job);
-    const phase = job.status === "running" ? (job.progress?.phase ?? "started") : job.status;
-    if (phase !== said) announce(`${label}: ${phaseName(phase)}`);
-    said = phase;
+    if (job.status !== said) announce(`${label}: ${job.status}`); // phases change too often to be read out
+    said = job.status;
   }
 
   api

@@ -1,10 +1,9 @@
 // Benchmarks: methods compared on a data set, while the head stays as it is.
 
-import { h, replace } from "../lib/dom.js";
+import { h } from "../lib/dom.js";
 import { empty } from "../lib/ui.js";
-import { benchmarkCard } from "../parts/benchmark-card.js";
+import { benchmarkCards } from "../parts/benchmark-cards.js";
 import { benchmarkForm } from "../parts/benchmark-form.js";
-import { hasEnded, watchJob } from "../parts/job-watch.js";
 import { olderList } from "../parts/older.js";
 
 export const title = "Benchmarks";
@@ -12,47 +11,19 @@ export const lead =
   "Each record is edited by each method, scored, and the edit is dropped: no revision is made, and nobody sees it.";
 
 export function mount(root, context) {
-  const { api, announce, state } = context;
+  const { api, state } = context;
   const stopping = new AbortController();
   const signal = stopping.signal;
-  const watchers = new Map(); // by id, so that a list that is read again goes on with the same ones
+  const card = benchmarkCards(context, signal);
   const list = olderList({
     load: async (before) => {
       const page = await api.get("/benchmarks", { limit: 10, before }, { signal });
       return { items: page.benchmarks, next: page.next };
     },
-    row: (benchmark) => card(benchmark),
+    row: card,
     none: () => empty("No benchmark yet", "Start one with a few records to see how long an edit takes here."),
     className: "list cards",
   });
-
-  function card(benchmark) {
-    const place = h("div");
-    const watched = hasEnded(benchmark) ? null : watcher(benchmark, place);
-    return replace(place, benchmarkCard(benchmark, watched));
-  }
-
-  function watcher({ id, request }, place) {
-    if (!watchers.has(id)) {
-      const held = { place };
-      held.element = watchJob({
-        api,
-        kind: "benchmarks",
-        id,
-        label: `Benchmark on ${request.dataset ?? "palimpsest"}`,
-        signal,
-        announce,
-        onEnd: (ended) => {
-          watchers.delete(id);
-          announce(`The benchmark is ${ended.status}`);
-          replace(held.place, benchmarkCard(ended, null));
-        },
-      });
-      watchers.set(id, held);
-    }
-    watchers.get(id).place = place;
-    return watchers.get(id).element;
-  }
 
   root.append(
     h(

@@ -24,6 +24,7 @@ export function mount(root, context) {
   const told = h("div", { tabindex: "-1" });
   const list = h("ol", { class: "timeline", reversed: true, "aria-label": "Revisions, newest first" });
   const more = button("Older", () => busy(more, () => read(timeline.older)), { kind: "quiet", hidden: true });
+  const rescore = (request) => rescoring(context, request, stopping.signal);
   const way = moves({ api, shelf, head: () => timeline.revisions[0].revision });
   root.append(top, told, list, h("div", { class: "actions" }, more));
 
@@ -52,15 +53,7 @@ export function mount(root, context) {
       const answer = await busy(pressed, () => way[verb](argument));
       if (!answer) return;
       const words = `r${answer.revision.revision ?? answer.revision} is the head now.`;
-      replace(
-        told,
-        h(
-          "div",
-          { class: "note stack" },
-          h("p", null, h("strong", null, words), " ", computedWith(answer)),
-          again(answer),
-        ),
-      );
+      replace(told, moved(words, answer, rescore));
       announce(words);
       await read(timeline.newer);
       told.focus(); // the button that was pressed may be gone
@@ -68,10 +61,6 @@ export function mount(root, context) {
     } catch (error) {
       if (!isAbort(error)) replace(told, problemBox(error));
     }
-  }
-
-  function again({ computed_with_it: others, rescore }) {
-    return others?.length > 0 && rescoring(context, rescore, stopping.signal);
   }
 
   read(timeline.newer);
@@ -91,10 +80,13 @@ function keepingPlace(list, change) {
   if (focused) list.querySelector(`[data-key="${focused}"]`)?.focus({ preventScroll: true });
 }
 
-function computedWith({ computed_with_it: others }) {
-  if (!others?.length) return null;
+/** What to know of a move; rescore(request): what scores the edits that were computed with one that is out. */
+function moved(words, { computed_with_it: others, rescore: request }, rescore) {
+  const head = h("strong", null, words);
+  if (!others?.length) return h("p", { class: "note" }, head);
   const many = others.length === 1 ? "1 edit in force was" : `${others.length} edits in force were`;
-  return `${many} computed while the one that is out was in force, and not measured without it.`;
+  const why = `${many} computed while the one that is out was in force, and not measured without it.`;
+  return h("div", { class: "note stack" }, h("p", null, head, " ", why), rescore(request));
 }
 
 function overview(revisions) {

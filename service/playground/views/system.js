@@ -1,19 +1,15 @@
 // System: the model, its head, what waits, and who is at work.
 
-import { isAbort } from "../lib/api.js";
 import { h, replace } from "../lib/dom.js";
-import { button, count, empty, number, problemBox, relativeTime, table, tag } from "../lib/ui.js";
-import { hasEnded, standing } from "../parts/job-watch.js";
-import { editText } from "../parts/fact-text.js";
+import { button, count, empty, number, relativeTime, table, tag } from "../lib/ui.js";
+import { watchLine } from "../parts/line.js";
 
 export const title = "State of the system";
 export const lead = "The model that is resident, the revision that it serves, what waits in line, and who is at work.";
 
-const AGAIN_MS = 3000;
 const BYTES = { float32: 4, bfloat16: 2, float16: 2 };
-const KINDS = ["edits", "evaluations", "traces", "benchmarks"];
 
-export function mount(root, { api, state, announce }) {
+export function mount(root, { api, state }) {
   const stopping = new AbortController();
   const signal = stopping.signal;
   const places = Object.fromEntries(
@@ -37,30 +33,6 @@ export function mount(root, { api, state, announce }) {
       section("more", "For machines, and for whoever builds on it"),
     ),
   );
-  let timer;
-
-  async function look() {
-    clearTimeout(timer);
-    try {
-      if (state.online) await waiting();
-    } catch (error) {
-      if (isAbort(error)) return;
-      if (error.status !== 0) replace(places.queue, problemBox(error));
-    }
-    if (!signal.aborted) timer = setTimeout(look, AGAIN_MS);
-  }
-
-  async function waiting() {
-    // The newest of each kind, because a list by status would read the whole history each time.
-    const lists = KINDS.map(async (kind) => {
-      const page = await api.get(`/${kind}`, { limit: 50 }, { signal });
-      return page[kind].filter((job) => !hasEnded(job)).map((job) => ({ kind, job }));
-    });
-    const jobs = (await Promise.all(lists)).flat();
-    jobs.sort((one, other) => (one.job.position ?? 0) - (other.job.position ?? 0));
-    replace(places.queue, queueOf(jobs));
-  }
-
   function show() {
     const { model } = state;
     if (!model) {
@@ -72,13 +44,13 @@ export function mount(root, { api, state, announce }) {
       return;
     }
     replace(places.model, modelOf(model));
-    replace(places.head, headOf(model, announce));
+    replace(places.head, headOf(model));
     replace(places.workers, workersOf(model));
   }
 
   const off = state.onChange(show);
   show();
-  look();
+  watchLine(api, state, places.queue, signal);
   replace(places.more, links(null));
   api.get("/health", {}, { signal }).then(
     ({ version }) => replace(places.more, links(version)),
@@ -86,7 +58,6 @@ export function mount(root, { api, state, announce }) {
   );
   return () => {
     off();
-    clearTimeout(timer);
     stopping.abort();
   };
 }
@@ -130,35 +101,6 @@ function facts(terms) {
     { class: "facts" },
     terms.map(([term, meaning]) => [h("dt", null, term), h("dd", null, meaning)]),
   );
-}
-
-function queueOf(jobs) {
-  if (jobs.length === 0) return h("p", { class: "muted" }, "Nothing runs and nothing waits.");
-  const rows = jobs.map(({ kind, job }) => [
-    whatOf(kind, job),
-    tag(job.status, job.status === "running" ? "after" : "plain"),
-    standing(job).words,
-    relativeTime(job.created_at),
-  ]);
-  const running = jobs.filter(({ job }) => job.status === "running").length;
-  const caption = `${count(running, "job")} running, ${jobs.length - running} waiting`;
-  return table(
-    caption,
-    ["Job", "Status", "How far", "Asked for"].map((label) => ({ label })),
-    rows,
-  );
-}
-
-function whatOf(kind, job) {
-  if (kind === "edits") return editText(job.id, job);
-  if (kind === "traces")
-    return [h("span", { class: "muted" }, "Trace: "), h("a", { href: `#/trace?id=${job.id}` }, job.request.prompt)];
-  if (kind === "benchmarks")
-    return [
-      h("span", { class: "muted" }, "Benchmark: "),
-      h("a", { href: "#/benchmarks" }, job.request.dataset ?? "palimpsest"),
-    ];
-  return "Evaluation";
 }
 
 function workersOf({ workers, revision }) {
