@@ -48,7 +48,7 @@ def metrics_named() -> set[str]:
 
 def _names(node: Any) -> Iterator[str]:
     if isinstance(node, promql_parser.VectorSelector):
-        yield node.name
+        yield node.name or ""
         return
     if isinstance(node, promql_parser.MatrixSelector):
         yield from _names(node.vector_selector)
