@@ -3,6 +3,7 @@
 import { eventsOf } from "./sse.js";
 
 const AGAIN_MS = 1000;
+const KEY = "palimpsest-key";
 const ENDED = (job) => !["queued", "running"].includes(job.status);
 
 /** What went wrong: `status` (0 where nothing answered) and `problem` {type, title, status, detail, errors}. */
@@ -19,6 +20,17 @@ export function isAbort(error) {
   return error?.name === "AbortError";
 }
 
+/** The API key that this tab sends, or null; it is gone when the tab is closed. */
+export function apiKey() {
+  return sessionStorage.getItem(KEY);
+}
+
+/** Sends this key from now on; null sends none. */
+export function useApiKey(key) {
+  if (key) sessionStorage.setItem(KEY, key);
+  else sessionStorage.removeItem(KEY);
+}
+
 /** A name for one request, so that it can be repeated safely. */
 export function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -30,7 +42,7 @@ async function ask(method, path, { params, body, headers = {}, signal, accept = 
   for (const [name, value] of Object.entries(params ?? {})) {
     for (const one of [value].flat()) if (one !== undefined && one !== null) url.searchParams.append(name, one);
   }
-  const key = sessionStorage.getItem("palimpsest-key");
+  const key = apiKey();
   const all = { Accept: accept, ...(key ? { Authorization: `Bearer ${key}` } : {}), ...headers };
   if (body !== undefined) all["Content-Type"] = "application/json";
   const sent = body === undefined ? undefined : JSON.stringify(body);
@@ -115,6 +127,7 @@ export const api = {
   get: (path, params, { signal } = {}) => ask("GET", path, { params, signal }).then(jsonOf),
   post: (path, body, { idempotencyKey, signal } = {}) =>
     ask("POST", path, { body, signal, headers: idempotencyKey ? { "Idempotency-Key": idempotencyKey } : {} }).then(jsonOf),
+  file: (path) => ask("GET", path, { accept: "*/*" }).then((response) => response.blob()),
   del: (path) => ask("DELETE", path).then(jsonOf),
   events,
   stream,

@@ -8,7 +8,8 @@ export function showState(state, banner, chip) {
     const trouble = troubleOf(state);
     banner.hidden = trouble === null;
     set(banner, { class: ["banner", trouble && !state.online && "offline"] });
-    replace(banner, trouble && [h("strong", null, trouble), " ", h("span", null, state.reason)]);
+    const why = state.locked ? h("a", { href: "#/system" }, "Enter it") : h("span", null, state.reason);
+    replace(banner, trouble && [h("strong", null, trouble), " ", why]);
     chip.hidden = state.model === null;
     if (state.model === null) return;
     const { card, revision } = state.model;
@@ -19,6 +20,7 @@ export function showState(state, banner, chip) {
 
 function troubleOf(state) {
   if (!state.online) return "The connection is lost.";
+  if (state.locked) return "An API key is needed.";
   if (!state.ready) return "No worker is ready.";
   return null;
 }

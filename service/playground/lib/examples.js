@@ -32,7 +32,7 @@ export function examples({ api, state }, onPick) {
     for (let turn = 0; turn < TURNS && list.childElementCount < SHOWN; turn += 1) {
       // Every turn has some of each kind, so that what comes first is a fair choice already.
       const some = facts.filter((_, index) => index % TURNS === turn);
-      const known = await knownOf(api, some, stopping.signal);
+      const known = some.length ? await knownOf(api, some, stopping.signal) : [];
       list.append(...known.slice(0, SHOWN - list.childElementCount).map((fact) => entry(fact, onPick)));
     }
     replace(place, list.childElementCount === 0 && empty("None of the shipped facts fits", "The resident model does not answer them as expected. Write a fact that it knows."));

@@ -9,11 +9,11 @@ const ANXIOUS_MS = 1500;
  * Asks /ready again and again, and /model whenever the head has moved. While no worker is ready /model alone is asked,
  * which says so without an error.
  *
- * `model`: the answer of GET /model, or null; `reason`: why it is not ready, a sentence; `refresh()`: ask now.
+ * `model`: the answer of GET /model, or null; `reason`: why it is not ready, a sentence; `locked`: a key is needed; `refresh()`: ask now.
  */
 export function watchState() {
   const listeners = new Set();
-  const state = { model: null, ready: false, online: true, reason: null, known: false, onChange, refresh };
+  const state = { model: null, ready: false, online: true, reason: null, locked: false, known: false, onChange, refresh };
   let timer;
   let asking = null;
 
@@ -32,10 +32,10 @@ export function watchState() {
   }
 
   async function look() {
-    const before = JSON.stringify([state.ready, state.online, state.reason, state.model]);
+    const before = seen(state);
     const known = state.known;
     Object.assign(state, await found(state), { known: true });
-    if (!known || before !== JSON.stringify([state.ready, state.online, state.reason, state.model])) {
+    if (!known || before !== seen(state)) {
       for (const listener of listeners) listener(state);
     }
   }
@@ -45,23 +45,27 @@ export function watchState() {
   return state;
 }
 
+function seen({ ready, online, reason, locked, model }) {
+  return JSON.stringify([ready, online, reason, locked, model]);
+}
+
 async function found(state) {
   try {
     if (state.ready) {
       const ready = await api.get("/ready");
-      if (ready.revision === state.model.revision) return { ready: true, online: true, reason: null };
+      if (ready.revision === state.model.revision) return { ready: true, online: true, reason: null, locked: false };
     }
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    if (error.status === 0) return { ready: false, online: false, reason: error.problem.detail };
+    if (error.status === 0) return { ready: false, online: false, reason: error.problem.detail, locked: false };
   }
   try {
     const model = await api.get("/model");
     const reason = whyNot(model);
-    return { model, ready: reason === null, online: true, reason };
+    return { model, ready: reason === null, online: true, reason, locked: false };
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
-    return { ready: false, online: error.status !== 0, reason: error.problem.detail };
+    return { ready: false, online: error.status !== 0, reason: error.problem.detail, locked: error.status === 401 };
   }
 }
 

@@ -32,14 +32,16 @@ export function tokenLine({ label, prompt, onShow }) {
     ids.length = 0;
     replace(said);
     add({ ...continuation, tokens: aligned(continuation.text, continuation.tokens).map(({ text }) => text) });
-    aligned(continuation.text, continuation.tokens).forEach(({ outside }, index) => said.children[index].classList.toggle("outside", outside));
+    aligned(continuation.text, continuation.tokens).forEach(({ text, outside }, index) => {
+      said.children[index].classList.toggle("outside", outside || text === "");
+    });
     caret.remove();
     if (parting !== null) mark(parting);
   }
 
   function token({ text, logprob }, index) {
     const chance = Math.exp(logprob);
-    return h("span", { class: "token", role: "option", tabindex: index === 0 ? "0" : "-1", "aria-selected": "false", "aria-label": `${text.trim() || "white space"}, ${percent(chance)}`, dataset: { index }, style: { "--doubt": String(1 - chance) } }, text);
+    return h("span", { class: "token", role: "option", tabindex: index === 0 ? "0" : "-1", "aria-selected": "false", "aria-label": `${text.trim() || "white space"}, ${percent(chance)}`, dataset: { index }, style: { "--doubt": String(1 - chance) } }, text || "·");
   }
 
   function mark(index) {
