@@ -9,7 +9,8 @@ const ANXIOUS_MS = 1500;
  * Asks /ready again and again, and /model whenever the head has moved. While no worker is ready /model alone is asked,
  * which says so without an error.
  *
- * `model`: the answer of GET /model, or null; `reason`: why it is not ready, a sentence; `locked`: a key is needed; `refresh()`: ask now.
+ * `model`: the answer of GET /model, or null; `reason`: why it is not ready, a sentence; `locked`: an API key is needed;
+ * `refresh()`: ask now.
  */
 export function watchState() {
   const listeners = new Set();

@@ -2,13 +2,14 @@
 
 import { h } from "../lib/dom.js";
 import { count, percent, relativeTime, seconds, table, tag } from "../lib/ui.js";
+import { fileLink } from "./file-link.js";
 import { MEANINGS } from "./scores.js";
 
 const SCORES = ["EA", "PA", "neighborhood_acc", "S"];
 const FORMATS = [
-  ["md", "Markdown"],
-  ["json", "JSON"],
-  ["easyedit", "EasyEdit's shape"],
+  ["md", "Markdown", "md"],
+  ["json", "JSON", "json"],
+  ["easyedit", "EasyEdit's shape", "json"],
 ];
 
 /** benchmark: as the lists have it; watched: what shows its progress, or null. */
@@ -73,21 +74,12 @@ function plain(share) {
 }
 
 function reports(id) {
-  const link = (format, label, kind) =>
-    h(
-      "a",
-      {
-        class: `button ${kind} small`,
-        href: `benchmarks/${id}/report?format=${format}`,
-        target: "_blank",
-        rel: "noopener",
-      },
-      label,
-    );
+  const link = (format, label, ending, kind) =>
+    fileLink(label, `benchmarks/${id}/report?format=${format}`, { name: `benchmark-${id}.${ending}`, kind });
   return h(
     "p",
     { class: "actions" },
-    link("html", "Open the report", "plain"),
-    FORMATS.map(([format, label]) => link(format, label, "quiet")),
+    link("html", "Open the report", "html", "plain"),
+    FORMATS.map(([format, label, ending]) => link(format, label, ending, "quiet")),
   );
 }

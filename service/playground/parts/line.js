@@ -14,7 +14,7 @@ const KINDS = ["edits", "evaluations", "traces", "benchmarks"];
 export async function watchLine(api, state, place, signal) {
   while (!signal.aborted) {
     try {
-      if (state.online && !document.hidden) replace(place, lineOf(await waiting(api, signal)));
+      if (state.online && !state.locked && !document.hidden) replace(place, lineOf(await waiting(api, signal)));
       await pause(AGAIN_MS, signal);
     } catch (error) {
       if (isAbort(error)) return;

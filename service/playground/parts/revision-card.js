@@ -4,6 +4,7 @@ import { h } from "../lib/dom.js";
 import { hashOf } from "../lib/router.js";
 import { button, count, relativeTime, tag } from "../lib/ui.js";
 import { editText, factsOf } from "./fact-text.js";
+import { fileLink } from "./file-link.js";
 import { driftFigures, figures, scoreFigures } from "./scores.js";
 
 const KINDS = { base: "plain", edit: "after", revert: "before", reapply: "after", rollback: "warn" };
@@ -101,12 +102,7 @@ function details({ kind, edit, revision }) {
 }
 
 function downloads({ revision, active_count: edits }) {
-  const link = (what, label) =>
-    h(
-      "a",
-      { class: "button quiet small", href: `revisions/${revision}/${what}`, target: "_blank", rel: "noopener" },
-      label,
-    );
+  const link = (what, label) => fileLink(label, `revisions/${revision}/${what}`, { name: `r${revision}-${what}.tar` });
   return h(
     "details",
     { class: "downloads" },

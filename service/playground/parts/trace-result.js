@@ -2,6 +2,7 @@
 
 import { h, replace } from "../lib/dom.js";
 import { count, number, percent, tag } from "../lib/ui.js";
+import { fileLink } from "./file-link.js";
 import { heatmap, largest } from "./heatmap.js";
 import { tokenText } from "./tokens.js";
 
@@ -30,17 +31,7 @@ export function traceResult(trace) {
     answer(trace),
     h("div", { class: "panels" }, panels),
     detail,
-    h(
-      "p",
-      { class: "actions" },
-      picture(trace, "png"),
-      picture(trace, "svg"),
-      h(
-        "a",
-        { class: "button quiet", href: `traces/${trace.id}`, target: "_blank", rel: "noopener" },
-        "The numbers (JSON)",
-      ),
-    ),
+    h("p", { class: "actions" }, picture(trace, "png"), picture(trace, "svg"), numbers(trace)),
   );
 }
 
@@ -77,9 +68,9 @@ function sentenceOf(result, kind, row, layer) {
 
 function picture({ id, result }, form) {
   const name = `trace-${id}-r${result.revision}.${form}`;
-  return h(
-    "a",
-    { class: "button quiet", href: `traces/${id}.${form}`, download: name },
-    `Picture (${form.toUpperCase()})`,
-  );
+  return fileLink(`Picture (${form.toUpperCase()})`, `traces/${id}.${form}`, { name, opens: false });
+}
+
+function numbers({ id }) {
+  return fileLink("The numbers (JSON)", `traces/${id}`, { name: `trace-${id}.json` });
 }

@@ -2,6 +2,7 @@
 
 import { h, replace } from "../lib/dom.js";
 import { button, count, empty, number, relativeTime, table, tag } from "../lib/ui.js";
+import { keyForm } from "../parts/key-form.js";
 import { watchLine } from "../parts/line.js";
 
 export const title = "State of the system";
@@ -9,11 +10,12 @@ export const lead = "The model that is resident, the revision that it serves, wh
 
 const BYTES = { float32: 4, bfloat16: 2, float16: 2 };
 
-export function mount(root, { api, state }) {
+export function mount(root, context) {
+  const { api, state } = context;
   const stopping = new AbortController();
   const signal = stopping.signal;
   const places = Object.fromEntries(
-    ["model", "head", "queue", "workers", "more"].map((name) => [name, h("div", { class: "stack" })]),
+    ["model", "head", "queue", "workers", "key", "more"].map((name) => [name, h("div", { class: "stack" })]),
   );
   const section = (name, heading) =>
     h(
@@ -30,14 +32,16 @@ export function mount(root, { api, state }) {
       section("head", "Head"),
       section("queue", "In line"),
       section("workers", "Workers"),
+      section("key", "Your key"),
       section("more", "For machines, and for whoever builds on it"),
     ),
   );
+
   function show() {
     const { model } = state;
     if (!model) {
       const none = state.known
-        ? empty("No model yet", state.reason ?? "No worker has published its model.")
+        ? empty(state.locked ? "A key is needed" : "No model yet", state.reason ?? "No worker has published its model.")
         : h("p", { class: "muted" }, "loading…");
       replace(places.model, none);
       for (const name of ["head", "workers"]) replace(places[name]);
@@ -51,6 +55,7 @@ export function mount(root, { api, state }) {
   const off = state.onChange(show);
   show();
   watchLine(api, state, places.queue, signal);
+  replace(places.key, keyForm(context));
   replace(places.more, links(null));
   api.get("/health", {}, { signal }).then(
     ({ version }) => replace(places.more, links(version)),

@@ -4,8 +4,10 @@ from importlib.metadata import version
 
 from playwright.sync_api import Page, expect
 
+from service.apikeys import KEYS, ApiKeys
+from service.contracts.access import Scope
 from tests.e2e.kit import FACT, HPARAMS, SLOW, Place
-from tests.e2e.playground.conftest import grave_faults_in_both_themes
+from tests.e2e.playground.conftest import Watch, grave_faults_in_both_themes
 
 
 def test_it_shows_the_model_the_line_and_the_workers(page: Page, place: Place) -> None:
@@ -41,3 +43,23 @@ def test_its_links_lead_to_the_docs_and_the_metrics(page: Page) -> None:
             page.get_by_role("link", name=name, exact=True).click()
         assert popup.value.url.endswith(path)
         expect(popup.value.locator("body")).to_contain_text(words)
+
+
+def test_a_service_that_asks_for_a_key_is_given_it(page: Page, place: Place, watch: Watch) -> None:
+    watch.expect("401")
+    token = ApiKeys(place.redis).create("page", Scope.ADMIN)
+    try:
+        page.goto("/#/system")
+        expect(page.locator("#banner")).to_contain_text("An API key is needed.")
+        page.get_by_label("API key").and_(page.get_by_role("textbox")).fill(token)
+        page.get_by_role("button", name="Use it").click()
+        expect(page.locator("#banner")).to_be_hidden()
+        expect(page.get_by_role("region", name="Workers", exact=True)).to_contain_text("leads")
+        page.get_by_role("link", name="History").click()
+        card = page.locator("li.is-head")
+        card.get_by_text("Download").click()
+        with page.expect_download() as download:
+            card.get_by_role("link", name="Whole model").click()
+        assert download.value.suggested_filename.endswith("-checkpoint.tar")
+    finally:
+        place.redis.delete(KEYS)
