@@ -3,6 +3,7 @@
 import json
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -10,6 +11,7 @@ from service.contracts.edits import Edit, EditStatus
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.traces import Trace, TraceRequest
 from service.errors import ProblemError
+from service.jobcalls import JobCalls
 from tests.service.conftest import Run
 from tests.service.stand_in import EIFFEL, StandIn, queue_edit
 from tests.service.tracing import BODY, carry_out, traces_of
@@ -83,6 +85,20 @@ def test_a_job_that_fails_fails_the_watch(ask: Run, worker: StandIn, as_json: tu
     worker.edits.end(edit, EditStatus.FAILED, ProblemError(404, "gone", "The subject is gone.").problem)
     code, _, errors = ask("watch", edit, *as_json)
     assert (code, errors) == (1, "The subject is gone.\n")
+
+
+def test_who_interrupts_only_stops_looking(ask: Run, worker: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit = queue_edit(worker.edits).id
+
+    def interrupted(_: object, __: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JobCalls, "events", interrupted)
+    code, output, errors = ask("watch", edit)
+    assert (code, output) == (130, "")
+    assert errors.startswith("The edit goes on without you.")
+    assert errors.endswith(f"palimpsest watch {edit}; to stop it: palimpsest cancel {edit}\n")
+    assert worker.edits.get(edit).status is EditStatus.QUEUED
 
 
 def test_a_job_is_cancelled_once(ask: Run, worker: StandIn) -> None:
