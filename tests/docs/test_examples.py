@@ -4,11 +4,14 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from tests.docs.checked import ROOT, check
-from tests.docs.conftest import FACTS, LONG, Stack
+from tests.docs.conftest import FACTS, LONG, SECONDS, Stack
 from tests.docs.examples import Example, examples
 from tests.docs.shell import Page
 
@@ -58,3 +61,22 @@ def test_what_is_not_run_could_be_typed_so(example: Example, tmp_path: Path, mon
     assert example.commands
     for command in example.commands:
         check(command.typed)
+
+
+def _lines(notebook: Any) -> list[int]:
+    """How many lines each cell printed."""
+    return [sum(output.get("text", "").count("\n") for output in cell.get("outputs", ())) for cell in notebook.cells]
+
+
+@pytest.mark.real
+def test_the_notebook_runs_and_prints_as_much_as_it_shows(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PALIMPSEST_SERVER", page.stack.url)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    shown = nbformat.read(ROOT / "docs" / "tutorial.ipynb", as_version=4)  # type: ignore[no-untyped-call] # it has no annotations
+    ran = nbformat.from_dict(shown)  # type: ignore[no-untyped-call]
+    resources = {"metadata": {"path": str(page.folder)}}
+    client = NotebookClient(ran, timeout=int(SECONDS), kernel_name="python3", resources=resources)
+    client.create_kernel_manager().transport = "ipc"
+    client.execute()
+    assert sum(_lines(shown)) > 50
+    assert _lines(ran) == _lines(shown)
