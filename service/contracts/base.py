@@ -81,7 +81,9 @@ def _revision_name(value: object) -> object:
         raise ValueError(_NAME) from None
 
 
-RevisionNumber = Annotated[int, BeforeValidator(_revision_number), Field(ge=0, description="a revision: 3 or r3")]
+RevisionNumber = Annotated[
+    int, Field(ge=0), BeforeValidator(_revision_number), Field(description="a revision: 3 or r3")
+]
 """A revision's number, written 3 or r3."""
 
 RevisionName = Annotated[
