@@ -5,17 +5,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 from redis import Redis
 
 from service.benchmarks import Benchmarks
-from service.checks import token_counter, unfit
+from service.checks import CountTokens, token_counter, unfit
 from service.contracts.exports import FOLDER
 from service.contracts.lane import LaneAnswer
-from service.contracts.model import Ceilings, WorkerState
+from service.contracts.model import Ceilings, ModelCard, WorkerState
 from service.edits import Edits
 from service.evaluations import Evaluations
 from service.jobs import in_line
@@ -133,24 +133,7 @@ class Serving:
         )
         dtype = thread.call(lambda: compute_dtype(loaded, settings.compute_dtype))
         editor = Editor(history, methods, defaults.get, statistics, dtype, ceilings)
-        edits = Edits(self._redis, self._keys)
-        evaluator, evaluations = Evaluator(history, ledger, edits), Evaluations(self._redis, self._keys)
-        journals = settings.data_dir / "benchmarks" / loaded.name.replace("/", "--")
-        fits = partial(unfit, card=card, count_tokens=count_tokens)
-        benchmarker = Benchmarker(history, ledger, editor.computation, journals, fits)
-        benchmarks = Benchmarks(self._redis, self._keys)
-        tracer, traces = Tracer(history, ledger), Traces(self._redis, self._keys)
-        watching = Watching(self._telemetry, self._spans, methods)
-        checked, ending = (thread, card, count_tokens), (self._draining, self._stop_job, lease.extend)
-        line = Line(
-            (
-                EditJob(edits, *checked, watching.phased(editor.run), *ending),
-                EvaluationJob(evaluations, *checked, ledger.resolve, watching.phased(evaluator.run), *ending),
-                TraceJob(traces, *checked, ledger.resolve, watching.phased(tracer.run), *ending),
-                BenchmarkJob(benchmarks, *checked, ledger.resolve, watching.phased(benchmarker.run), *ending),
-            ),
-            watching.around,
-        )
+        line = self._line(history, ledger, editor, card, count_tokens, lease.extend)
         self._tell_of(history, blob_store, readers)
         if leads:  # before anybody is told that this worker is ready
             self._board.publish(card, tokenizer_text(loaded))
@@ -169,6 +152,35 @@ class Serving:
             log.info("leading: this worker edits")
             worker.work(logging_level="WARNING")
             self._board.show(WorkerState.STOPPING, "ending the running step")
+
+    def _line(
+        self,
+        history: History,
+        ledger: Ledger,
+        editor: Editor,
+        card: ModelCard,
+        count_tokens: CountTokens,
+        fence: Callable[[], None],
+    ) -> Line:
+        """What runs the jobs of every kind."""
+        redis, keys = self._redis, self._keys
+        edits = Edits(redis, keys)
+        evaluator, tracer = Evaluator(history, ledger, edits), Tracer(history, ledger)
+        journals = self._settings.data_dir / "benchmarks" / card.name.replace("/", "--")
+        fits = partial(unfit, card=card, count_tokens=count_tokens)
+        benchmarker = Benchmarker(history, ledger, editor.computation, journals, fits)
+        watching = Watching(self._telemetry, self._spans, [method.name for method in card.methods])
+        checked, ending = (self._thread, card, count_tokens), (self._draining, self._stop_job, fence)
+        reading = (*checked, ledger.resolve)
+        return Line(
+            (
+                EditJob(edits, *checked, watching.phased(editor.run), *ending),
+                EvaluationJob(Evaluations(redis, keys), *reading, watching.phased(evaluator.run), *ending),
+                TraceJob(Traces(redis, keys), *reading, watching.phased(tracer.run), *ending),
+                BenchmarkJob(Benchmarks(redis, keys), *reading, watching.phased(benchmarker.run), *ending),
+            ),
+            watching.around,
+        )
 
     def _tell_of(self, history: History, blobs: BlobStore, readers: Readers) -> None:
         telemetry, loaded = self._telemetry, self._resident.loaded
