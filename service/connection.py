@@ -14,7 +14,7 @@ from service.contracts.jobs import has_ended
 from service.documents import Document
 from service.errors import ProblemError
 from service.events import parse_events
-from service.failures import UnavailableError, problem_in, refusal, unreachable
+from service.failures import UnavailableError, UnreachableError, problem_in, refusal, unreachable
 from service.retrying import after_answer, after_error, retry_after
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -97,7 +97,8 @@ class Connection:
                     yield job
                     if has_ended(job.status):
                         return
-                failures += 1
+                broken = f"{self.server} ended the events of {path[1:]} before it has ended. Try again."
+                raise UnreachableError(503, "stream-broken", broken)
             except UnavailableError:
                 failures += 1
                 if failures > most:

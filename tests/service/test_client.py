@@ -1,9 +1,7 @@
 """The client against a running API: what it returns, what it raises, how it follows an edit."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx
 import pytest
@@ -11,16 +9,11 @@ from pydantic import ValidationError
 
 from service import connection
 from service.client import Palimpsest
-from service.contracts.edits import BatchRequest, Edit, EditRequest, EditStatus
+from service.contracts.edits import BatchRequest, Edit, EditStatus
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.generate import (
-    Comparison,
-    Continuation,
-    FinishReason,
     GenerateAnswer,
-    GeneratedPiece,
     GenerateRequest,
-    Side,
 )
 from service.contracts.jobs import JobStatus
 from service.contracts.model import WorkerState
@@ -29,20 +22,8 @@ from service.errors import ProblemError
 from service.failures import JobFailedError, UnreachableError
 from service.jobs import utcnow
 from tests.service.acting import acting
+from tests.service.answering import REQUEST, answering, asking, model_status
 from tests.service.stand_in import EIFFEL, StandIn, batch_json
-
-REQUEST = EditRequest.model_validate(EIFFEL)
-
-PIECE = GeneratedPiece(
-    prompt=0,
-    alternative=0,
-    side=Side.BEFORE,
-    revision=0,
-    text="\u2028",
-    tokens=("\u2028",),
-    token_ids=(7,),
-    logprobs=(0,),
-)
 
 
 @pytest.fixture
@@ -50,22 +31,6 @@ def client(http: httpx.Client) -> Iterator[Palimpsest]:
     """A client of the running API."""
     with Palimpsest(str(http.base_url)) as client:
         yield client
-
-
-Handler = Callable[[httpx.Request], httpx.Response]
-
-
-def asking(handler: Handler, **options: Any) -> Palimpsest:
-    """A client whose requests are answered by a function."""
-    client = Palimpsest("http://test", **options)
-    client._connection.http._transport = httpx.MockTransport(handler)
-    return client
-
-
-def answering(*answers: Callable[[], httpx.Response]) -> Palimpsest:
-    """A client whose requests get these answers, one after the other."""
-    left = iter(answers)
-    return asking(lambda _: next(left)())
 
 
 def test_every_call_returns_its_contract(client: Palimpsest, worker: StandIn) -> None:
@@ -190,121 +155,18 @@ def test_a_server_that_stays_away_ends_the_stream(monkeypatch: pytest.MonkeyPatc
         next(seen)
 
 
-class Stream(httpx.SyncByteStream):
-    """An answer's body that notes when it is closed."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.closed = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        yield from (self.text[at : at + 5].encode() for at in range(0, len(self.text), 5))
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def streaming(text: str) -> tuple[Palimpsest, Stream]:
-    """A client whose only request is answered with events."""
-    stream = Stream(text)
-    return answering(lambda: httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=stream)), stream
-
-
-def done() -> GenerateAnswer:
-    """An answer of one prompt."""
-    side = Continuation(
-        revision=0,
-        text=PIECE.text,
-        tokens=PIECE.tokens,
-        token_ids=PIECE.token_ids,
-        logprobs=PIECE.logprobs,
-        finish_reason=FinishReason.LENGTH,
-        seconds=0.1,
-    )
-    result = Comparison(prompt="p", before=side, after=side, parts_at=None)
-    return GenerateAnswer(revision=0, model="m", seed=1, results=(result,), seconds=0.1)
-
-
-def test_a_stream_gives_the_pieces_and_last_the_answer() -> None:
-    piece = f"event: piece\ndata: {PIECE.model_dump_json()}\n\n"
-    last = f": alive\n\nevent: news\ndata: {{}}\n\nevent: done\ndata: {done().model_dump_json()}\n\n"
-    client, stream = streaming(piece + piece + last)
-    assert list(client.stream(GenerateRequest(prompt=("p",)))) == [PIECE, PIECE, done()]
-    assert stream.closed
-
-
-@pytest.mark.usefixtures("worker")
-def test_a_server_streams_to_it(client: Palimpsest) -> None:
-    request = GenerateRequest(prompt=("a",), seed=7)
-    *pieces, last = client.stream(request)
-    assert [piece.text for piece in pieces if isinstance(piece, GeneratedPiece)] == [" at", " at", " base", " head"]
-    assert isinstance(last, GenerateAnswer)
-    assert last == client.generate(request)
-
-
-def test_a_server_is_told_that_it_went_away(client: Palimpsest, worker: StandIn) -> None:
-    worker.answer = lambda request: worker.answers(request)[:-1]
-    said = client.stream(GenerateRequest(prompt=("a",)))
-    next(said)
-    said.close()
-    limit = time.monotonic() + 60
-    while not worker.gone and time.monotonic() < limit:
-        time.sleep(0.01)
-    assert worker.gone == [worker.asked[-1].id]
-
-
-def test_a_problem_in_a_stream_is_raised() -> None:
-    problem = ProblemError(504, "no-answer", "It took too long.").problem
-    client, stream = streaming(f"event: problem\ndata: {problem.model_dump_json()}\n\n")
-    with pytest.raises(ProblemError) as raised:
-        list(client.stream(GenerateRequest(prompt=("p",))))
-    assert raised.value.problem == problem
-    assert stream.closed
-
-
-def test_who_leaves_a_stream_closes_the_connection() -> None:
-    client, stream = streaming(f"event: piece\ndata: {PIECE.model_dump_json()}\n\n" * 2)
-    said = client.stream(GenerateRequest(prompt=("p",)))
-    assert next(said) == PIECE
-    assert not stream.closed
-    del said
-    assert stream.closed
-
-
-@pytest.mark.parametrize(
-    ("text", "name"), [("event: piece\ndata: {}\n\n", "unexpected-answer"), (": alive\n\n", "stream-broken")]
-)
-def test_a_stream_that_is_not_whole_is_a_problem(text: str, name: str) -> None:
-    with pytest.raises(ProblemError) as raised:
-        list(streaming(text)[0].stream(GenerateRequest(prompt=("p",))))
-    assert raised.value.problem.type.endswith(name)
-
-
-@pytest.mark.parametrize(("timeout", "read"), [(None, 630), (10, 90), (900, 930)])
-def test_a_long_generation_is_waited_for(timeout: float | None, read: float) -> None:
-    waited: list[float] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        waited.append(request.extensions["timeout"]["read"])
-        return httpx.Response(200, text=done().model_dump_json())
-
-    client = asking(answer)
-    assert client.generate(GenerateRequest(prompt=("p",), timeout=timeout, stream=True)) == done()
-    assert waited == [read]
-
-
 def test_a_key_is_sent_as_a_bearer_token(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str | None] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         seen.append(request.headers.get("Authorization"))
-        return httpx.Response(200, text=done().model_dump_json())
+        return httpx.Response(200, text=model_status().model_dump_json())
 
     monkeypatch.setenv("PALIMPSEST_API_KEY", "from-the-environment")
     for options in ({"api_key": "given"}, {}):
-        asking(answer, **options).generate("p")
+        asking(answer, **options).model()
     monkeypatch.delenv("PALIMPSEST_API_KEY")
-    asking(answer).generate("p")
+    asking(answer).model()
     assert seen == ["Bearer given", "Bearer from-the-environment", None]
 
 
