@@ -46,16 +46,21 @@ def _values(folder: Path) -> Mapping[str, Mapping[str, Any]]:
 
 
 def _table(method: Method, values: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One row a hyperparameter: meaning, what it takes, default, and the values by model."""
+    """What each hyperparameter means, takes, and is by default; then the values by model, of those that any names."""
     schema = method.hparams.model_json_schema()
-    rows: list[Sequence[str]] = []
-    for name in sorted(schema["properties"], key=lambda name: name not in schema["required"]):
+    names = sorted(schema["properties"], key=lambda name: name not in schema["required"])
+    meanings: list[Sequence[str]] = []
+    for name in names:
         field = schema["properties"][name]
         default = code(_compact(field["default"])) if field.get("default") is not None else ""
         takes = "; ".join(filter(None, (kind(field, name_of), limits(field))))
-        by_model = [code(_compact(given[name])) if name in given else "" for given in values.values()]
-        rows.append((f"`{name}`", str(field.get("description", "")), takes, default, *by_model))
-    return table(("name", "meaning", "takes", "default", *values), rows)
+        meanings.append((f"`{name}`", str(field.get("description", "")), takes, default))
+    by_model = [
+        (f"`{name}`", *(code(_compact(given[name])) if name in given else "" for given in values.values()))
+        for name in names
+        if any(name in given for given in values.values())
+    ]
+    return [*table(("name", "meaning", "takes", "default"), meanings), *table(("value for", *values), by_model)]
 
 
 def _compact(value: Any) -> Any:

@@ -76,7 +76,6 @@ def test_the_notebook_runs_and_prints_as_much_as_it_shows(page: Page, monkeypatc
     ran = nbformat.from_dict(shown)  # type: ignore[no-untyped-call]
     resources = {"metadata": {"path": str(page.folder)}}
     client = NotebookClient(ran, timeout=int(SECONDS), kernel_name="python3", resources=resources)
-    client.create_kernel_manager().transport = "ipc"
     client.execute()
     assert sum(_lines(shown)) > 50
     assert _lines(ran) == _lines(shown)
