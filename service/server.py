@@ -17,6 +17,10 @@ GRACEFUL_SECONDS = 3
 """How long requests may take to end; those that wait or watch are told to after a second at most."""
 
 
+MOST_HEADERS = 64 * 1024
+"""Bytes of a request's line and headers; GET /generate has its prompts there."""
+
+
 class Server(uvicorn.Server):
     """Tells the application that it is stopping before it waits for the open requests."""
 
@@ -27,6 +31,7 @@ class Server(uvicorn.Server):
                 host=host,
                 port=port,
                 http=patient(request_timeout),
+                h11_max_incomplete_event_size=MOST_HEADERS,
                 lifespan="on",
                 log_config=None,
                 log_level="warning",

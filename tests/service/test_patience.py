@@ -13,6 +13,8 @@ from tests.service.conftest import serve
 
 SECONDS = 0.5
 
+pytestmark = pytest.mark.usefixtures("redis")
+
 
 @pytest.fixture(scope="module")
 def impatient(valkey_url: str) -> Iterator[httpx.URL]:
