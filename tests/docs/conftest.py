@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 120.0
 """More than anything takes that a page shows, on a busy machine."""
 
-QUICK = {"context_template_length_params": [[5, 2]]}
+QUICK = {"context_template_length_params": [[5, 1]], "v_num_grad_steps": 12}
 QUICK_STATISTICS = {"mom2_dataset": "corpus", "mom2_n_tokens": 2048}
 LONG = ("evaluations", "traces", "benchmarks")
 """Jobs that a page only begins; whatever it shows next does not wait for them."""
