@@ -243,3 +243,10 @@ def test_a_ledger_that_was_emptied_is_read_anew(redis: Redis, keys: Keys) -> Non
     assert len(ledger.entries()) == 1
     redis.delete(keys.ledger)
     assert ledger.entries() == ()
+
+
+def test_an_entry_that_is_older_than_keys_is_read(redis: Redis, keys: Keys) -> None:
+    old = entry(0, RevisionKind.BASE).model_dump_json(exclude={"by", "request_id"})
+    redis.xadd(keys.ledger, {"entry": old}, id="0-1")
+    found = Ledger(redis, keys).revision(0)
+    assert (found.by, found.request_id) == (None, None)
