@@ -1,6 +1,7 @@
 """Compute key statistics ahead of the edits that need them; `python -m worker.stats`, behind `palimpsest stats`."""
 
 import argparse
+import json
 import logging
 import signal
 import sys
@@ -51,7 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     transformers_logging.set_verbosity_error()
     stopping = Stopping()
     try:
-        return _run(Settings(), _parsed(arguments), Console(soft_wrap=True, highlight=False, markup=False), stopping)
+        asked = _parsed(arguments)
+        console = Console(stderr=asked.json, soft_wrap=True, highlight=False, markup=False)
+        return _run(Settings(), asked, console, stopping)
     except ValidationError as error:
         reason = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False))
     except (EditError, WorkerError) as error:
@@ -67,6 +70,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     which.add_argument("--method")
     parser.add_argument("--tokens", type=int)
     parser.add_argument("--source")
+    parser.add_argument("--json", action="store_true")
     return parser.parse_args(arguments)
 
 
@@ -83,9 +87,13 @@ def _run(settings: Settings, asked: argparse.Namespace, console: Console, stoppi
     if files is None:
         console.print(f"Stopped after {seconds:.1f} s. What is done is kept: the same command goes on from there.")
         return STOPPED
-    for layer, path in files.items():
-        console.print(f"layer {layer}: {path}")
-    console.print(f"{len(files)} layer{'' if len(files) == 1 else 's'} in {seconds:.1f} s")
+    if asked.json:
+        done = {layer: str(path) for layer, path in files.items()}
+        sys.stdout.write(json.dumps({"model": loaded.name, "layers": done, "seconds": seconds}) + "\n")
+    else:
+        for layer, path in files.items():
+            console.print(f"layer {layer}: {path}")
+        console.print(f"{len(files)} layer{'' if len(files) == 1 else 's'} in {seconds:.1f} s")
     return 0
 
 

@@ -15,7 +15,17 @@ from rich.console import Console
 
 from service.children import POLL_SECONDS, Child
 from service.claims import DataDirectory, UpError
-from service.commands.options import DATA, MODEL, DataOption, DeviceOption, Dtype, DtypeOption, ModelOption, set_worker
+from service.commands.options import (
+    DATA,
+    MODEL,
+    DataOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    set_worker,
+)
 from service.keys import Keys, model_name
 
 TOOLS = (sys.executable, "-m", "worker.tools")
@@ -37,10 +47,10 @@ def fsck(
     roll_back: Annotated[
         bool, typer.Option("--roll-back", help="Then go back to what needs nothing damaged, if the head does.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Check every blob and every checksum, and say what would be lost. Exit code 0: sound; 1: not; 2: not checked."""
-    options = {"--restore": restore, "--no-fold": not fold, "--roll-back": roll_back, "--json": json}
+    options = {"--restore": restore, "--no-fold": not fold, "--roll-back": roll_back, "--json": as_json}
     set_worker(model, dtype, device, data_dir)
     _run(model, data_dir, "fsck", *(name for name, given in options.items() if given))
 
@@ -49,20 +59,22 @@ def gc(
     model: ModelOption = MODEL,
     data_dir: DataOption = DATA,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Delete blobs that no revision names, once they are an hour old."""
     set_worker(model, Dtype.AUTO, "auto", data_dir)
-    _run(model, data_dir, "gc", *(["--dry-run"] if dry_run else []))
+    _run(model, data_dir, "gc", *["--dry-run"] * dry_run, *["--json"] * as_json)
 
 
 def export_ledger(
     file: Annotated[Path, typer.Argument(help="A new file, a tar.")],
     model: ModelOption = MODEL,
     data_dir: DataOption = DATA,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the whole history with its blobs to a file, for another installation of the same base model."""
     set_worker(model, Dtype.AUTO, "auto", data_dir)
-    _run(model, data_dir, "export", str(file))
+    _run(model, data_dir, "export", str(file), *["--json"] * as_json)
 
 
 def import_ledger(
@@ -71,10 +83,11 @@ def import_ledger(
     dtype: DtypeOption = Dtype.AUTO,
     device: DeviceOption = "auto",
     data_dir: DataOption = DATA,
+    as_json: JsonOption = False,
 ) -> None:
     """Take over a history where there are no edits yet; the base model must be the same."""
     set_worker(model, dtype, device, data_dir)
-    _run(model, data_dir, "import", str(file))
+    _run(model, data_dir, "import", str(file), *["--json"] * as_json)
 
 
 def import_adapter(
@@ -83,10 +96,11 @@ def import_adapter(
     dtype: DtypeOption = Dtype.AUTO,
     device: DeviceOption = "auto",
     data_dir: DataOption = DATA,
+    as_json: JsonOption = False,
 ) -> None:
     """Take over another installation's adapter as one edit on top of the head; the base model must be the same."""
     set_worker(model, dtype, device, data_dir)
-    _run(model, data_dir, "import-adapter", str(file))
+    _run(model, data_dir, "import-adapter", str(file), *["--json"] * as_json)
 
 
 def _run(model: str, data_dir: Path, *arguments: str) -> NoReturn:

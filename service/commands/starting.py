@@ -11,7 +11,17 @@ import typer
 from rich.console import Console
 
 from service.claims import UpError
-from service.commands.options import DATA, MODEL, DataOption, DeviceOption, Dtype, DtypeOption, ModelOption, set_worker
+from service.commands.options import (
+    DATA,
+    MODEL,
+    DataOption,
+    DeviceOption,
+    Dtype,
+    DtypeOption,
+    JsonOption,
+    ModelOption,
+    set_worker,
+)
 from service.settings import Settings
 
 
@@ -120,6 +130,7 @@ def stats(
     tokens: TokensOption = None,
     source: SourceOption = None,
     corpus: CorpusOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Compute key statistics ahead of the edits that need them; needs no Redis. Stopped, it goes on when run again."""
     if (method is None) == (layers is None):
@@ -129,7 +140,7 @@ def stats(
         os.environ["PALIMPSEST_CORPUS"] = str(corpus)
         source = source or Source.CORPUS
     asked = {"--method": method, "--layers": layers, "--tokens": tokens, "--source": source and source.value}
-    options = [f"{name}={value}" for name, value in asked.items() if value is not None]
+    options = [f"{name}={value}" for name, value in asked.items() if value is not None] + ["--json"] * as_json
     os.execv(sys.executable, [sys.executable, "-m", "worker.stats", *options])  # noqa: S606 - there is no shell
 
 

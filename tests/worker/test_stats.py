@@ -1,5 +1,6 @@
 """`palimpsest stats`: a process of its own, whose files are those that the worker reads."""
 
+import json
 import os
 import re
 import signal
@@ -84,6 +85,8 @@ def test_what_it_writes_is_what_the_worker_reads(model: Path, corpus: Path, tmp_
     for layer, path in files.items():
         assert f"layer {layer}: {path}" in answer.stdout
     assert re.search(r"^2 layers in \d+\.\d s$", answer.stdout, re.MULTILINE)
+    told = subprocess.run(**_command(model, data, *options, "--json"), capture_output=True, check=False)
+    assert json.loads(told.stdout)["layers"] == {str(layer): str(path) for layer, path in files.items()}
 
 
 def test_stopped_it_goes_on_when_run_again(model: Path, tmp_path: Path) -> None:

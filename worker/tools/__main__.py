@@ -1,10 +1,13 @@
 """Run a tool; `python -m worker.tools`, behind `palimpsest fsck`, `gc`, `export-ledger` and `import-ledger`."""
 
 import argparse
+import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from redis.exceptions import RedisError
@@ -18,7 +21,7 @@ from worker.settings import Settings
 from worker.tools.adapters import import_adapter
 from worker.tools.archive import Manifest
 from worker.tools.fsck import Check
-from worker.tools.gc import collect
+from worker.tools.gc import Swept, collect
 from worker.tools.give_up import roll_back
 from worker.tools.restore import restore
 from worker.tools.site import Site
@@ -29,6 +32,14 @@ DAMAGED = 1
 
 UNDONE = 2
 """The exit code of a tool that could not do what it was asked for."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a tool has done, for people and for scripts."""
+
+    words: Iterator[str]
+    values: Mapping[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,11 +61,13 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="palimpsest")
     tools = parser.add_subparsers(dest="tool", required=True)
     fsck = tools.add_parser("fsck")
-    for option in ("--restore", "--no-fold", "--roll-back", "--json"):
+    for option in ("--restore", "--no-fold", "--roll-back"):
         fsck.add_argument(option, action="store_true")
     tools.add_parser("gc").add_argument("--dry-run", action="store_true")
     for tool in ("export", "import", "import-adapter"):
         tools.add_parser(tool).add_argument("file", type=Path)
+    for each in tools.choices.values():
+        each.add_argument("--json", action="store_true")
     return parser.parse_args(arguments)
 
 
@@ -64,15 +77,18 @@ def _run(asked: argparse.Namespace, console: Console) -> int:
         case "fsck":
             return _fsck(site, asked, console)
         case "gc":
-            said = _collected(site, dry_run=asked.dry_run)
+            done = _collected(site, dry_run=asked.dry_run)
         case "export":
-            said = _transferred("Exported", asked.file, export_ledger(site, asked.file))
+            done = _transferred("Exported", asked.file, export_ledger(site, asked.file))
         case "import-adapter":
-            said = _adopted(asked.file, import_adapter(site, asked.file), site)
+            done = _adopted(asked.file, import_adapter(site, asked.file), site)
         case _:
-            said = _transferred("Imported", asked.file, import_ledger(site, asked.file))
-    for line in said:
-        console.print(line)
+            done = _transferred("Imported", asked.file, import_ledger(site, asked.file))
+    if asked.json:
+        sys.stdout.write(json.dumps(done.values) + "\n")
+    else:
+        for line in done.words:
+            console.print(line)
     return 0
 
 
@@ -92,19 +108,32 @@ def _fsck(site: Site, asked: argparse.Namespace, console: Console) -> int:
     return 0 if report.sound else DAMAGED
 
 
-def _collected(site: Site, *, dry_run: bool) -> Iterator[str]:
+def _collected(site: Site, *, dry_run: bool) -> Done:
     swept = collect(site, dry_run=dry_run)
+    return Done(_sweeping(swept, dry_run=dry_run), {**asdict(swept), "dry_run": dry_run})
+
+
+def _sweeping(swept: Swept, *, dry_run: bool) -> Iterator[str]:
     yield f"{'Would delete' if dry_run else 'Deleted'} {swept.files} files, {swept.bytes} bytes."
     if swept.young:
         yield f"{swept.young} more are younger than an hour, so their commit may be under way; they were left."
 
 
-def _transferred(done: str, path: Path, manifest: Manifest) -> Iterator[str]:
+def _transferred(done: str, path: Path, manifest: Manifest) -> Done:
+    values = manifest.model_dump(mode="json", exclude={"members"})
+    return Done(_transferring(done, path, manifest), {**values, "file": str(path)})
+
+
+def _transferring(done: str, path: Path, manifest: Manifest) -> Iterator[str]:
     yield f"{done} {manifest.model}: {manifest.revisions} revisions, {manifest.edits} edits. {path}"
     yield f"head checksum {manifest.head}"
 
 
-def _adopted(path: Path, revision: Revision, site: Site) -> Iterator[str]:
+def _adopted(path: Path, revision: Revision, site: Site) -> Done:
+    return Done(_adopting(path, revision, site), revision.model_dump(mode="json"))
+
+
+def _adopting(path: Path, revision: Revision, site: Site) -> Iterator[str]:
     outcome = Edits(site.redis, site.keys).get(str(revision.edit)).outcome
     yield f"{path} is r{revision.revision} of {site.keys.model}, as edit {revision.edit}."
     if outcome is not None:

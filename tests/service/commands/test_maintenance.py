@@ -21,7 +21,7 @@ from tests.families import save_tiny_model, tiny_model
 from tests.worker.engine.kit import Stand, live_checksum
 from tests.worker.tools.kit import varied
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MODEL = "tiny-llama"
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -106,8 +106,10 @@ def test_a_ledger_is_checked_moved_and_checked_again(run: Command, data: Path, t
     refused = run("import-ledger", str(tmp_path / "ledger.tar"), "--dtype", "bfloat16", on=other)
     assert refused.returncode == 2
     assert "here the base is another" in refused.stderr
-    imported = run("import-ledger", str(tmp_path / "ledger.tar"), on=other)
+    imported = run("import-ledger", str(tmp_path / "ledger.tar"), "--json", on=other)
     assert (imported.returncode, imported.stderr) == (0, "")
+    told = json.loads(imported.stdout)
+    assert (told["head"], told["revisions"], told["edits"]) == (report["checksum"], 9, 4)
     assert json.loads(run("fsck", "--json", on=other).stdout) == report
     with embedded(other) as redis:
         assert live_checksum(Here(redis, other).loaded) == report["checksum"]
@@ -145,8 +147,8 @@ def test_what_nothing_names_is_collected(run: Command, data: Path) -> None:
     asked = run("gc", "--dry-run")
     assert (asked.stdout, asked.stderr) == ("Would delete 1 files, 3 bytes.\n", "")
     assert stray.exists()
-    done = run("gc")
-    assert (done.stdout, done.stderr) == ("Deleted 1 files, 3 bytes.\n", "")
+    done = run("gc", "--json")
+    assert (json.loads(done.stdout), done.stderr) == ({"files": 1, "bytes": 3, "young": 0, "dry_run": False}, "")
     assert not stray.exists()
 
 

@@ -10,7 +10,7 @@ import torch
 from redis import Redis
 
 from service.contracts.edits import EditStatus
-from service.contracts.revisions import RevisionKind
+from service.contracts.revisions import Revision, RevisionKind
 from service.edits import Edits
 from tests.families import tiny_model
 from tests.worker.engine.kit import Stand, dense_delta, live_checksum, random_delta
@@ -105,5 +105,7 @@ def test_the_command(
     said = capsys.readouterr().out
     assert "is r1 of elsewhere, as edit" in said
     assert "2 facts; share" in said
+    assert main(["import-adapter", str(folder), "--json"]) == 0
+    assert Revision.model_validate_json(capsys.readouterr().out).revision == 2
     assert main(["import-adapter", str(tmp_path / "nowhere")]) == 2
     assert "cannot be read" in capsys.readouterr().err
