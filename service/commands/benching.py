@@ -23,6 +23,9 @@ from service.reporting.wording import failures
 FILES = {"json": "report.json", "md": "report.md", "html": "report.html", "easyedit": "easyedit.json"}
 """What --out writes, by the report's format."""
 
+NAME_WIDTH, FIGURE_WIDTH = 34, 22
+"""What the names of scores take of a line, and a figure with its interval."""
+
 MOST_FAULTS = 20
 """Faults of a file that are shown."""
 
@@ -151,15 +154,21 @@ def show_benchmark(benchmark: Benchmark, out: Path | None, console: Console) -> 
         header, *rows = comparison(result)
         over = f"{len(result.records)} records of {result.dataset}, {benchmark.request.mode}"
         console.print(f"{over}; percent, with 95 % intervals", markup=False, highlight=False, soft_wrap=True)
-        table = Table(header[0], box=None)
-        labels = [Text(row[0]) for row in rows]
-        for label in labels:
-            table.add_column(label, justify="right")
-        for at, name in enumerate(header[1:], 1):
-            table.add_row(name, *(row[at] for row in rows))
-        console.print(table, markup=False)
+        fitting = max(1, (console.width - NAME_WIDTH) // FIGURE_WIDTH)
+        for begin in range(0, len(rows), fitting):
+            console.print(_table(header, rows[begin : begin + fitting]), markup=False)
         for line in failures(result):
             console.print(line, style="yellow", markup=False, soft_wrap=True)
     scored = "" if benchmark.revision is None else f", on r{benchmark.revision}"
     written = "" if out is None or result is None else f"; its report is in {out}"
     say_how_it_stands(benchmark, scored + written, console)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Methods side by side, their figures one below the other."""
+    table = Table(header[0], box=None)
+    for row in rows:
+        table.add_column(Text(row[0]), justify="right")
+    for at, name in enumerate(header[1:], 1):
+        table.add_row(name, *(row[at] for row in rows))
+    return table

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from cachetools import LRUCache
 from redis.exceptions import RedisError
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from service.jobs import utcnow
 from service.ledger import FencedError, HeadMovedError, Ledger
 from worker.editing.delta import WeightDelta
 from worker.engine.blobs import BlobStore
+from worker.engine.byte_cache import ByteCache
 from worker.engine.checks import Checks
 from worker.engine.mirror import Mirror
 from worker.engine.resident import Resident, digests
@@ -66,8 +66,10 @@ class History:
         self._on_head = on_head
         self._mirror = mirror
         self._meter = DriftMeter(resident.loaded, lambda: resident.view([{}]))
-        self._weights: LRUCache[str, Weights] = LRUCache(cache_bytes, _weights_bytes)
-        self._deltas: LRUCache[str, WeightDelta] = LRUCache(cache_bytes, lambda delta: delta.nbytes)
+        self._weights: ByteCache[Weights] = ByteCache(
+            cache_bytes, lambda weights: sum(w.nbytes for w in weights.values())
+        )
+        self._deltas: ByteCache[WeightDelta] = ByteCache(cache_bytes, lambda delta: delta.nbytes)
         self._state: State | None = None
 
     def boot(self) -> None:
@@ -129,7 +131,7 @@ class History:
         if cached is None:
             cached = State.fold(self.resident, self.deltas_at(revision)).weights
             self.checks.check(entry, cached)
-            _keep(self._weights, entry.checksum, cached)
+            self._weights.keep(entry.checksum, cached)
         return cached
 
     def deltas_at(self, revision: int) -> Iterator[WeightDelta]:
@@ -170,8 +172,9 @@ class History:
         only an unnamed blob has been written.
         """
         blob = self._blobs.put(delta)
-        _keep(self._deltas, blob, delta)
-        fields = {"edit": edit_id, "blob": blob, "drift": outcome.drift, **dict(self._ledger.asker(edit_id))}
+        self._deltas.keep(blob, delta)
+        with _committing(parent + 1):
+            fields = {"edit": edit_id, "blob": blob, "drift": outcome.drift, **dict(self._ledger.asker(edit_id))}
         entry = self._entry(RevisionKind.EDIT, state.weights, parent, **fields)
         self._append(entry, edit_id, applied_fields(entry.revision, outcome))
         return self._moved(entry, state.weights, state)
@@ -235,13 +238,8 @@ class History:
         )
 
     def _append(self, entry: Entry, edit_id: str = "", fields: Mapping[str, str] | None = None) -> None:
-        try:
+        with _committing(entry.revision):
             self._ledger.append(entry, token=self._token, edit_id=edit_id, edit_fields=fields)
-        except (FencedError, HeadMovedError) as error:
-            raise LeaseLostError("Another worker has taken over this model.") from error
-        except RedisError as error:
-            # It may have been appended or not. Only a fresh start from the ledger can tell.
-            raise WorkerError(f"Redis was lost while r{entry.revision} was being committed: {error}") from error
 
     def _moved(self, entry: Entry, weights: Weights, state: State | None = None) -> Revision:
         self._state = state
@@ -264,7 +262,7 @@ class History:
 
     def _install(self, revision: int, weights: Weights) -> None:
         before = self._ledger.entries()[self.resident.revision]
-        _keep(self._weights, before.checksum, self.resident.installed)
+        self._weights.keep(before.checksum, self.resident.installed)
         self.resident.install(revision, weights)
         self._on_head()
         give_back()
@@ -274,8 +272,19 @@ class History:
         known = self._deltas.get(blob)
         if known is None:
             known = self._blobs.get(blob)
-            _keep(self._deltas, blob, known)
+            self._deltas.keep(blob, known)
         return known
+
+
+@contextmanager
+def _committing(revision: int) -> Iterator[None]:
+    """What goes wrong here ends the worker: whether it was appended, only a fresh start from the ledger can tell."""
+    try:
+        yield
+    except (FencedError, HeadMovedError) as error:
+        raise LeaseLostError("Another worker has taken over this model.") from error
+    except RedisError as error:
+        raise WorkerError(f"Redis was lost while r{revision} was being committed: {error}") from error
 
 
 @contextmanager
@@ -285,13 +294,3 @@ def _or_end() -> Iterator[None]:
         yield
     except StorageError as error:
         raise WorkerError(str(error)) from error
-
-
-def _weights_bytes(weights: Weights) -> int:
-    return sum(tensor.nbytes for tensor in weights.values())
-
-
-def _keep(cache: Any, name: str, value: Any) -> None:
-    """Keep what fits; what is larger than the whole cache is rebuilt every time."""
-    if cache.getsizeof(value) <= cache.maxsize:
-        cache[name] = value

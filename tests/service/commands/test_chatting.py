@@ -15,8 +15,9 @@ import pytest
 
 from service.contracts.lane import DecodeRequest, LaneAnswer, LaneRequest
 from service.errors import ProblemError
+from service.settings import Settings
 from tests.service.asking import SECONDS, wait_until
-from tests.service.conftest import Run
+from tests.service.conftest import MODEL, Run, serve
 from tests.service.stand_in import StandIn
 
 Said = list[tuple[str, str]]
@@ -154,9 +155,15 @@ class Terminal:
             os.waitpid(self._pid, 0)
 
 
-def test_a_terminal_shows_both_sides_and_outlives_errors(worker: StandIn, server_url: str) -> None:
+@pytest.fixture
+def patient_url(valkey_url: str) -> Iterator[str]:
+    """URL of an API that waits for a worker longer than a key takes to be pressed."""
+    yield from serve(Settings(model=MODEL, port=0, redis_url=valkey_url, generate_timeout=SECONDS))
+
+
+def test_a_terminal_shows_both_sides_and_outlives_errors(worker: StandIn, patient_url: str) -> None:
     worker.publish(chat=True)
-    with closing(Terminal(server_url)) as terminal:
+    with closing(Terminal(patient_url)) as terminal:
         terminal.until("you> ")
         terminal.type("Whree\b\b\bere?\n")
         terminal.until("after: head (r0)")
