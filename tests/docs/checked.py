@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 def check(command: str) -> None:
     """Raise AssertionError, or click's UsageError, if the command cannot be typed so."""
-    words = shlex.split(command, comments=True)
+    words = shlex.split(command.replace("\\\n", " "), comments=True)  # as a shell joins lines
     while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
         words.pop(0)
     match words:
