@@ -64,16 +64,25 @@ def _serve(settings: Settings) -> None:
     seconds = settings.lease_seconds
     heartbeat = Heartbeat(board.beat, seconds / 4, seconds, lambda: os.kill(os.getpid(), signal.SIGTERM))
     heartbeat.start()
+    ended_by: WorkerError | None = None
     try:
         with sending("worker") as spans:
             _load_and_serve(settings, redis, raw_redis, board, telemetry, spans)
+    except WorkerError as error:
+        ended_by = error
+        raise
     finally:
         heartbeat.end()
         board.take_down()
-        if isinstance(heartbeat.failure, WorkerError):
-            raise heartbeat.failure
-        if heartbeat.failure is not None:
-            raise WorkerError(f"The heartbeat ended: {heartbeat.failure}") from heartbeat.failure
+        if ended_by is None:  # else a heart that fails on the way out is not why
+            _raise(heartbeat.failure)
+
+
+def _raise(failure: BaseException | None) -> None:
+    if isinstance(failure, WorkerError):
+        raise failure
+    if failure is not None:
+        raise WorkerError(f"The heartbeat ended: {failure}") from failure
 
 
 def _load_and_serve(

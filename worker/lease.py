@@ -1,6 +1,7 @@
 """The lease on a model: one worker holds it and leads, and only its holder may append to the ledger."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +31,8 @@ class Lease:
         self.token = f"{redis.incr(keys.fence)}:{worker}"
         self._extend = redis.register_script(_EXTEND)
         self._release = redis.register_script(_RELEASE)
+        self._released = False
+        self._lock = threading.Lock()
 
     def acquire(self, waiting: Callable[[str], None]) -> None:
         """Wait until the lease is free and take it. Tells `waiting` who holds it, whenever that changes.
@@ -52,12 +55,20 @@ class Lease:
         if not self._extend(keys=[self._key], args=[self.token, self._milliseconds]):
             raise LeaseLostError("This worker was silent too long and has lost its model to another.")
 
+    def keep(self) -> None:
+        """Extend it until it is released: the heart of a worker that ends beats on for a while."""
+        with self._lock:
+            if not self._released:
+                self.extend()
+
     def release(self) -> None:
         """Let go, so that the next worker need not wait."""
-        try:
-            self._release(keys=[self._key], args=[self.token])
-        except RedisError:
-            log.warning("could not release the lease; it expires by itself")
+        with self._lock:
+            self._released = True
+            try:
+                self._release(keys=[self._key], args=[self.token])
+            except RedisError:
+                log.warning("could not release the lease; it expires by itself")
 
     def _taken(self) -> bool:
         try:

@@ -224,7 +224,7 @@ class Serving:
         thread.submit(lead(), lambda _: None, threading.Event()).result()
 
     def _hold(self, lease: Lease) -> None:
-        self._board.each_beat.append(lease.extend)
+        self._board.each_beat.append(lease.keep)
         self._board.leading()
 
     def _rq_worker(self, line: Line) -> EditWorker:

@@ -139,3 +139,23 @@ def test_releasing_twice_does_no_harm(redis: Redis, keys: Keys) -> None:
     lease.release()
     lease.release()
     Lease(redis, keys, "w2", 1.0).acquire(_nobody)
+
+
+def test_a_heart_that_beats_on_after_the_release_is_no_failure(redis: Redis, keys: Keys) -> None:
+    """Else a worker that was told to stop would end as one that has lost its model."""
+    lease = Lease(redis, keys, "w1", 10)
+    assert lease.take()
+    lease.keep()
+    lease.release()
+    lease.keep()
+    assert redis.get(keys.lease) is None
+    with pytest.raises(LeaseLostError):
+        lease.extend()
+
+
+def test_a_heart_is_told_of_a_lease_that_another_has(redis: Redis, keys: Keys) -> None:
+    lease = Lease(redis, keys, "w1", 10)
+    assert lease.take()
+    redis.set(keys.lease, "2:w2")
+    with pytest.raises(LeaseLostError):
+        lease.keep()
