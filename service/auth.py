@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import apikeys
 from service.apikeys import KEYS, USED, ApiKeys
 from service.claims import UpError
+from service.contracts.access import MAKE_ONE
 from service.contracts.access import Scope as Allows
 from service.errors import ProblemError
 from service.limits import Limits, network
@@ -25,8 +26,6 @@ from service.problems import HANDLED, problem_response
 from service.settings import Settings
 
 LOCAL = "localhost"
-
-MAKE_ONE = "palimpsest keys create NAME --scope edit"
 
 _log = logging.getLogger(__name__)
 

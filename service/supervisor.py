@@ -172,7 +172,7 @@ class Supervisor:
         redis = "yours (REDIS_URL)" if self._stack.settings.redis_url else "embedded Valkey"
         url = self._url(port)
         for name, value in (
-            ("listening", f"{url}   docs: {url}/docs"),
+            ("listening", f"{url}   a page is there, and at {url}/docs all the calls"),
             ("model", self._stack.settings.model),
             ("data", str(directory.path)),
             ("redis", redis),

@@ -170,7 +170,7 @@ def _say_what_is_next(edited: int, data_dir: Path, console: Console) -> None:
         f"The edited state, r{edited}, can still be read beside the base:\n\n"
         f"    curl -G http://127.0.0.1:8000/generate -d after=r{edited} "
         f"--data-urlencode 'prompt={FACTS[-1].prompt}'\n\n"
-        "All the calls: http://127.0.0.1:8000/docs",
+        "In the browser: http://127.0.0.1:8000    All the calls: http://127.0.0.1:8000/docs",
         markup=False,
         highlight=False,
         soft_wrap=True,

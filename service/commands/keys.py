@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from service.commands.options import DATA, DataOption, JsonLinesOption
-from service.contracts.access import ApiKey, Scope
+from service.contracts.access import MAKE_ONE, ApiKey, Scope
 
 if TYPE_CHECKING:
     from service.apikeys import ApiKeys
@@ -54,8 +54,10 @@ def list_keys(as_json: JsonLinesOption = False, data_dir: DataOption = DATA) -> 
     if as_json:
         for key in found:
             typer.echo(key.model_dump_json())
-    else:
+    elif found:
         Console().print(_table(found))
+    else:
+        Console(stderr=True).print(f"There are no keys. Make one: {MAKE_ONE}", markup=False, highlight=False)
 
 
 @keys.command()

@@ -63,7 +63,7 @@ def _methods(cards: tuple[MethodCard, ...]) -> Table:
     for card in cards:
         batch = "at once" if card.batch else "one by one"
         ready = "yes" if card.defaults is not None else "give --hparam"
-        table.add_row(card.name, batch, ready, Text(card.title), Text(card.source))
+        table.add_row(card.name, batch, ready, Text(card.title), Text(card.source, overflow="fold"))
     return table
 
 

@@ -50,9 +50,9 @@ def fsck(
     as_json: JsonOption = False,
 ) -> None:
     """Check every blob and every checksum, and say what would be lost. Exit code 0: sound; 1: not; 2: not checked."""
-    options = {"--restore": restore, "--no-fold": not fold, "--roll-back": roll_back, "--json": as_json}
+    options = {"--restore": restore, "--no-fold": not fold, "--roll-back": roll_back}
     set_worker(model, dtype, device, data_dir)
-    _run(model, data_dir, "fsck", *(name for name, given in options.items() if given))
+    _run(model, data_dir, "fsck", *(name for name, given in options.items() if given), as_json=as_json)
 
 
 def gc(
@@ -63,7 +63,7 @@ def gc(
 ) -> None:
     """Delete blobs that no revision names, once they are an hour old."""
     set_worker(model, Dtype.AUTO, "auto", data_dir)
-    _run(model, data_dir, "gc", *["--dry-run"] * dry_run, *["--json"] * as_json)
+    _run(model, data_dir, "gc", *["--dry-run"] * dry_run, as_json=as_json)
 
 
 def export_ledger(
@@ -74,7 +74,7 @@ def export_ledger(
 ) -> None:
     """Write the whole history with its blobs to a file, for another installation of the same base model."""
     set_worker(model, Dtype.AUTO, "auto", data_dir)
-    _run(model, data_dir, "export", str(file), *["--json"] * as_json)
+    _run(model, data_dir, "export", str(file), as_json=as_json)
 
 
 def import_ledger(
@@ -87,7 +87,7 @@ def import_ledger(
 ) -> None:
     """Take over a history where there are no edits yet; the base model must be the same."""
     set_worker(model, dtype, device, data_dir)
-    _run(model, data_dir, "import", str(file), *["--json"] * as_json)
+    _run(model, data_dir, "import", str(file), as_json=as_json)
 
 
 def import_adapter(
@@ -100,10 +100,11 @@ def import_adapter(
 ) -> None:
     """Take over another installation's adapter as one edit on top of the head; the base model must be the same."""
     set_worker(model, dtype, device, data_dir)
-    _run(model, data_dir, "import-adapter", str(file), *["--json"] * as_json)
+    _run(model, data_dir, "import-adapter", str(file), as_json=as_json)
 
 
-def _run(model: str, data_dir: Path, *arguments: str) -> NoReturn:
+def _run(model: str, data_dir: Path, *asked: str, as_json: bool) -> NoReturn:
+    arguments = (*asked, "--json") if as_json else asked
     if os.environ.get("REDIS_URL"):
         os.execv(sys.executable, [*TOOLS, *arguments])  # noqa: S606 - becomes the tool; there is no shell
     try:

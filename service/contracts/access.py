@@ -8,6 +8,9 @@ from pydantic import Field
 
 from service.contracts.base import Contract
 
+MAKE_ONE = "palimpsest keys create NAME --scope edit"
+"""How the operator makes a key."""
+
 
 class Scope(StrEnum):
     """What a key allows; each includes those before it."""

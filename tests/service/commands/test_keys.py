@@ -22,6 +22,9 @@ def ours(run: Run, monkeypatch: pytest.MonkeyPatch, valkey_url: str) -> Run:
 
 
 def test_a_key_is_made_listed_and_revoked(ours: Run, redis: Redis) -> None:
+    code, listed, told = ours("keys", "list")
+    assert (code, listed) == (0, "")
+    assert "palimpsest keys create" in told
     code, token, told = ours("keys", "create", "ci", "--scope", "edit")
     assert code == 0
     assert token.startswith("palimpsest_ci.")
