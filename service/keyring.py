@@ -12,6 +12,7 @@ from service.apikeys import ApiKeys
 from service.claims import DataDirectory, UpError
 from service.embedded import EmbeddedRedis
 from service.errors import no_redis
+from service.redis_url import sound_url
 
 STOP_SECONDS = 15.0
 """How long Redis may take to finish writing."""
@@ -30,7 +31,7 @@ def api_keys(redis_url: str | None, data_dir: Path) -> Iterator[ApiKeys]:
 @contextmanager
 def _url(redis_url: str | None, data_dir: Path) -> Iterator[str]:
     if redis_url is not None:
-        yield redis_url
+        yield _sound(redis_url)
         return
     try:
         directory = DataDirectory(data_dir, linger=0.0)
@@ -43,6 +44,13 @@ def _url(redis_url: str | None, data_dir: Path) -> Iterator[str]:
         yield from _started(directory)
     finally:
         directory.release()
+
+
+def _sound(redis_url: str) -> str:
+    try:
+        return sound_url(redis_url)
+    except ValueError as error:
+        raise UpError(f"REDIS_URL: {error}") from None
 
 
 def _started(directory: DataDirectory) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.contracts.edits import MOST_FACTS
 from service.keys import Keys, blobs_place, model_name
 from service.logs import Format
+from service.redis_url import RedisUrl
 
 
 def _parted(value: object) -> object:
@@ -29,14 +30,14 @@ Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecod
 class Settings(BaseSettings):
     """What the API and the supervisor need to know."""
 
-    model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", populate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", populate_by_name=True, hide_input_in_errors=True)
 
     model: str = Field("smollm2-135m", description="smollm2-135m, a Hugging Face id, or a local folder")
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     data_dir: Path = Path(".palimpsest")
     blobs: str | None = Field(None, description="as of the workers, whose exports are read there")
-    redis_url: str | None = Field(
+    redis_url: RedisUrl | None = Field(
         None,
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
         description="a Redis of your own; without it, `up` starts an embedded one",

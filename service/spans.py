@@ -72,6 +72,7 @@ def sending(process: str) -> Iterator[Spans]:
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
+    logging.getLogger("opentelemetry.util.re").addFilter(_hide_header)
     name = os.environ.get("OTEL_SERVICE_NAME") or f"palimpsest-{process}"
     provider = TracerProvider(resource=Resource.create({"service.name": name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -79,6 +80,15 @@ def sending(process: str) -> Iterator[Spans]:
         yield Spans(provider.get_tracer("palimpsest"))
     finally:
         provider.shutdown()
+
+
+def _hide_header(record: logging.LogRecord) -> bool:
+    """Of OTEL_EXPORTER_OTLP_HEADERS it tells a header that is badly written, key and all; this tells that there is one."""
+    record.msg, record.args = (
+        "OTEL_EXPORTER_OTLP_HEADERS: write name=value, with commas between and %20 for a space",
+        (),
+    )
+    return True
 
 
 def _installed(endpoint: str) -> bool:

@@ -22,7 +22,7 @@ LEFT_OUT = ("hub", "release")
 
 SHARED = {
     *("active", "benchmarks", "checks", "contracts", "datasets", "documents", "edits", "errors", "evaluations"),
-    *("items", "jobs", "keys", "ledger", "listing", "logs", "origin", "queue", "spans", "traces"),
+    *("items", "jobs", "keys", "ledger", "listing", "logs", "origin", "queue", "redis_url", "spans", "traces"),
     *("unpacking", "wording"),
 }
 """What the worker takes from the service."""

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.keys import blobs_place
 from service.logs import Format
+from service.redis_url import RedisUrl
 
 HPARAMS = Path(__file__).resolve().parent.parent / "hparams"
 
@@ -15,7 +16,7 @@ HPARAMS = Path(__file__).resolve().parent.parent / "hparams"
 class Settings(BaseSettings):
     """What the worker needs to know."""
 
-    model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", populate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix="PALIMPSEST_", populate_by_name=True, hide_input_in_errors=True)
 
     model: str = Field("smollm2-135m", description="smollm2-135m, a Hugging Face id, or a local folder")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -26,7 +27,7 @@ class Settings(BaseSettings):
         description="where deltas and the ledger's second copy are kept: a folder, or an fsspec URL such as "
         "s3://bucket/prefix; else in the data directory. Workers on several hosts share it",
     )
-    redis_url: str | None = Field(None, validation_alias=AliasChoices("REDIS_URL", "redis_url"))
+    redis_url: RedisUrl | None = Field(None, validation_alias=AliasChoices("REDIS_URL", "redis_url"))
     compute_dtype: Literal["auto", "model", "float32", "bfloat16", "float16"] = Field(
         "auto", description="of value optimisations; auto is bfloat16 where this machine multiplies it much faster"
     )

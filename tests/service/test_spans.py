@@ -41,3 +41,14 @@ def test_what_is_no_traceparent_is_not_passed_on() -> None:
     assert _traceparent(TRACEPARENT) == TRACEPARENT
     for given in ("", "00-xyz", TRACEPARENT + "\n", TRACEPARENT.upper(), f"{TRACEPARENT}-more", "0" * 1000):
         assert _traceparent(given) == ""
+
+
+def test_a_header_that_is_badly_written_is_told_without_what_is_in_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(ENDPOINTS[0], "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization: Bearer hunter2")
+    with caplog.at_level(logging.WARNING), sending("api") as spans:
+        assert spans.on
+    assert "OTEL_EXPORTER_OTLP_HEADERS: write name=value" in caplog.text
+    assert "hunter2" not in caplog.text
