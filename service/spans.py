@@ -83,11 +83,8 @@ def sending(process: str) -> Iterator[Spans]:
 
 
 def _hide_header(record: logging.LogRecord) -> bool:
-    """Of OTEL_EXPORTER_OTLP_HEADERS it tells a header that is badly written, key and all; this tells that there is one."""
-    record.msg, record.args = (
-        "OTEL_EXPORTER_OTLP_HEADERS: write name=value, with commas between and %20 for a space",
-        (),
-    )
+    """Tell of a header that is badly written without the key that is in it."""
+    record.msg, record.args = "OTEL_EXPORTER_OTLP_HEADERS: write name=value, commas between, %20 for a space", ()
     return True
 
 
