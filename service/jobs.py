@@ -108,7 +108,8 @@ class Jobs(Listing[Document], Generic[Request, Document]):
     def create(self, request: Request, idempotency_key: str | None = None) -> tuple[str, bool]:
         """Store a queued job; returns its id and whether it is new.
 
-        The same `idempotency_key` gives the same job again for the same body, and a 409 problem for another.
+        The same `idempotency_key` gives the same job again for the same body, and a 409 problem for another. It is its
+        caller's own: that of another API key is another.
         """
         digest = _digest(request) if idempotency_key else ""
         job_id = secrets.token_hex(8)
@@ -117,7 +118,7 @@ class Jobs(Listing[Document], Generic[Request, Document]):
             self._keys.jobs(self.noun),
             self._keys.pending,
             self._keys.sequence,
-            self._keys.idempotency(self.noun, idempotency_key or ""),
+            self._remembered(idempotency_key or ""),
         ]
         fields = {**ORIGIN.get().fields(), **self.asked(request)}
         args = [job_id, utcnow().isoformat(), digest, IDEMPOTENCY_SECONDS, *_flat(fields)]
@@ -130,7 +131,7 @@ class Jobs(Listing[Document], Generic[Request, Document]):
 
     def known(self, request: Request, idempotency_key: str) -> str | None:
         """The id of the job that this key has made already; a 409 problem if the body was another."""
-        value = self._redis.get(self._keys.idempotency(self.noun, idempotency_key))
+        value = self._redis.get(self._remembered(idempotency_key))
         return self._same(value, _digest(request)) if value else None
 
     def origin(self, job_id: str) -> Origin:
@@ -179,6 +180,9 @@ class Jobs(Listing[Document], Generic[Request, Document]):
         if found is not None:
             fields |= {"progress": "", **found}
         return self._moved(job_id, "queued,running", status, fields)
+
+    def _remembered(self, idempotency_key: str) -> str:
+        return self._keys.idempotency(self.noun, idempotency_key, ORIGIN.get().by)
 
     def _same(self, value: str, digest: str) -> str:
         known_id, known_digest = value.split(":")

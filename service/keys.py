@@ -61,9 +61,9 @@ class Keys:
         """Channel on which every change of an edit is announced."""
         return self.job_channel("edit", edit_id)
 
-    def idempotency(self, noun: str, key: str) -> str:
-        """Remembers the job that an Idempotency-Key made."""
-        return self._key("idempotency", noun, key)
+    def idempotency(self, noun: str, key: str, by: str = "") -> str:
+        """Remembers the job that an Idempotency-Key made. by: the name of the API key whose word it is, if any."""
+        return self._key("idempotency-of", by, noun, key) if by else self._key("idempotency", noun, key)
 
     @property
     def lease(self) -> str:

@@ -126,6 +126,16 @@ def test_the_hour_of_use_is_kept(http: httpx.Client, redis: Redis) -> None:
     assert keys.listed()[0].last_used is None, "it is written once an hour"
 
 
+@pytest.mark.usefixtures("worker")
+def test_each_key_has_its_own_idempotency_keys(http: httpx.Client, redis: Redis) -> None:
+    headers = [{**bearer(ApiKeys(redis).create(name, Scope.EDIT)), "Idempotency-Key": "1"} for name in ("ada", "bob")]
+    first, other = (http.post("/edits", json=EIFFEL, headers=its) for its in headers)
+    assert (first.status_code, other.status_code) == (202, 202)
+    assert other.headers["Location"] != first.headers["Location"]
+    again = http.post("/edits", json=EIFFEL, headers=headers[0])
+    assert again.headers["Location"] == first.headers["Location"]
+
+
 def test_who_asked_is_told_of_a_job(http: httpx.Client, redis: Redis) -> None:
     keys = ApiKeys(redis)
     one, other = keys.create("one", Scope.EDIT), keys.create("other", Scope.EDIT)

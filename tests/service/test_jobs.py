@@ -21,6 +21,7 @@ from service.errors import ProblemError, invalid
 from service.evaluations import Evaluations
 from service.jobs import Jobs, in_line
 from service.keys import Keys
+from service.origin import ORIGIN, Origin
 from service.traces import Traces
 from tests.service.stand_in import batch_json
 
@@ -267,3 +268,21 @@ def test_an_idempotency_key_of_one_kind_is_none_of_another(redis: Redis, keys: K
     made = {jobs(redis, keys).create(ask(1), "k") for jobs, ask in KINDS.values()}
     assert [new for _, new in made] == [True] * len(KINDS)
     assert [len(jobs(redis, keys).pending()) for jobs, _ in KINDS.values()] == [1] * len(KINDS)
+
+
+def test_an_idempotency_key_is_its_callers_own(kind: tuple[AnyJobs, Ask]) -> None:
+    """Two callers who happen on one word make two jobs, and learn nothing of each other's."""
+    jobs, ask = kind
+    made = []
+    for by in ("ada", "bob", ""):
+        token = ORIGIN.set(Origin(by=by))
+        try:
+            assert jobs.known(ask(2), "k") is None
+            made.append(jobs.create(ask(1), "k"))
+            assert jobs.create(ask(1), "k") == (made[-1][0], False)
+            assert jobs.known(ask(1), "k") == made[-1][0]
+        finally:
+            ORIGIN.reset(token)
+    assert len(set(made)) == len(made)
+    assert all(new for _, new in made)
+    assert jobs.known(ask(1), f"ada:{jobs.noun}:k") is None
