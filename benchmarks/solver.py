@@ -1,4 +1,4 @@
-"""Ten batches through the factored solver, beside a d x d float64 solve for each batch.
+"""Ten batches through the factored solver, beside a d x d float64 solve for each batch, as MEMIT's code has it.
 
 python -m benchmarks.solver [--d 6400] [--n 100] [--batches 10] [--json]
 """
@@ -26,10 +26,11 @@ def main() -> None:
     factoring = seconds(lambda: covariance.factor)
     found = [torch.empty(0)]
     ours = [seconds(lambda keys=keys: found.append(solver(keys, covariance, WEIGHT))) for keys in batches]  # type: ignore[misc]
-    weighted = WEIGHT * matrix.double()
 
     def plain(keys: torch.Tensor) -> torch.Tensor:
-        solved: torch.Tensor = torch.linalg.solve(weighted + keys.double() @ keys.double().T, keys.double())
+        """From the float32 C that is kept, each time; keys are float64 before (kmeng01/memit, memit_main.py)."""
+        exact = keys.double()
+        solved: torch.Tensor = torch.linalg.solve(WEIGHT * matrix.double() + exact @ exact.T, exact)
         return solved
 
     expected = plain(batches[-1])

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from tests.driving import finish_noting
 from worker.editing.covariance import Covariance, Identity, NullSpace
+from worker.errors import EditError
 
 SEEDS = st.integers(0, 2**31)
 FEW = settings(max_examples=50, deadline=None, database=None)
@@ -62,6 +63,11 @@ def test_a_covariance_that_is_singular_gets_a_ridge() -> None:
         assert torch.isfinite(covariance.solve(_draw(1, 20, 2))).all()
         assert covariance.warning is not None
         assert "not positive definite" in covariance.warning
+
+
+def test_what_is_no_second_moment_is_refused() -> None:
+    with pytest.raises(EditError, match="not positive semi-definite"):
+        Covariance(-torch.eye(3), 100).solve(_draw(1, 3, 2))
 
 
 def test_factoring_happens_once_and_is_a_step() -> None:
