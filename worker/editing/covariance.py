@@ -44,7 +44,7 @@ class Covariance:
                 f"1e{power} of their mean eigenvalue was added. Raise mom2_n_tokens."
             )
             factor = self._cholesky(10.0**power * mean)
-        detail = "the key statistics are not positive semi-definite; remove their file, or put the right one in its place"
+        detail = "the key statistics are not positive semi-definite; remove their file or replace it"
         raise EditError("statistics-refused", "hparams.mom2_dataset", detail)
 
     def _cholesky(self, ridge: float) -> Tensor | None:
