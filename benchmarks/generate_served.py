@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -29,25 +29,41 @@ SHARED = ("models", "statistics")
 """Of a data directory, what a server may find there and leave there; all else it has for itself."""
 
 
+class Server(NamedTuple):
+    """One that has started: where it answers, and the process that owns the others."""
+
+    url: str
+    pid: int
+
+
 @contextmanager
 def served(setup: Setup) -> Iterator[str]:
     """The URL of a server that has started: Valkey, API and worker, with an empty ledger."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        for name in SHARED:
-            (setup.data_dir / name).mkdir(parents=True, exist_ok=True)
-            (folder / name).symlink_to((setup.data_dir / name).resolve())
-        url = f"http://127.0.0.1:{claim_port('127.0.0.1', 0)}"
-        options = ["--model", setup.model, "--dtype", setup.dtype, "--device", setup.device, "--data-dir", temporary]
-        with (folder / "log").open("wb") as log:
-            command = [sys.executable, "-m", "service.cli", "up", *options, "--port", url.rpartition(":")[2]]
-            server = Child("server", command, output=log)
-        try:
-            _wait_until_ready(url, server, folder / "log")
-            yield url
-        finally:
-            server.interrupt()
-            server.wait(STOP_SECONDS)
+    with tempfile.TemporaryDirectory() as temporary, serving(setup, Path(temporary)) as server:
+        yield server.url
+
+
+@contextmanager
+def serving(setup: Setup, folder: Path, **settings: str) -> Iterator[Server]:
+    """A server that has started, with its data in a folder that is there when it has ended.
+
+    settings: of the environment, without their prefix: cache_bytes="0".
+    """
+    for name in SHARED:
+        (setup.data_dir / name).mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to((setup.data_dir / name).resolve())
+    url = f"http://127.0.0.1:{claim_port('127.0.0.1', 0)}"
+    options = ["--model", setup.model, "--dtype", setup.dtype, "--device", setup.device, "--data-dir", str(folder)]
+    env = {f"PALIMPSEST_{name.upper()}": value for name, value in settings.items()}
+    with (folder / "log").open("wb") as log:
+        command = [sys.executable, "-m", "service.cli", "up", *options, "--port", url.rpartition(":")[2]]
+        server = Child("server", command, env=env, output=log)
+    try:
+        _wait_until_ready(url, server, folder / "log")
+        yield Server(url, server.pid)
+    finally:
+        server.interrupt()
+        server.wait(STOP_SECONDS)
 
 
 def throughput(url: str, prompts: Sequence[str], tokens: int, clients: int, rounds: int) -> Timed:
