@@ -58,7 +58,7 @@ $(TOOLS)/bin/cyclonedx-py: constraints.txt
 	@$(TOOLS)/bin/python -m pip install -qq -c constraints.txt build cyclonedx-bom pip-audit
 
 audit: $(TOOLS)/bin/cyclonedx-py  ## ask for known vulnerabilities of every pinned package; needs the network
-	@$(TOOLS)/bin/pip-audit --no-deps --disable-pip --requirement constraints.txt
+	@$(TOOLS)/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 release: $(TOOLS)/bin/cyclonedx-py  ## dist/: the wheel, the source, and an SBOM of what `pip install palimpsest[cpu,otel]` brings
 	@rm -rf dist build/installed

@@ -1,6 +1,6 @@
 """What the project is run with: images, the compose file, Kubernetes manifests, Prometheus, Grafana; all of it linted.
 
-No container engine runs here: `docker compose config` and `kubectl kustomize` are asked where they are installed.
+No container engine runs here; `docker compose config`, `kubectl kustomize` and `promtool` do, where they are installed.
 """
 
 import os
@@ -24,6 +24,7 @@ from worker.settings import Settings as WorkerSettings
 CONFINED = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"], "tmpfs": ["/tmp"]}  # noqa: S108
 SETTINGS = {f"PALIMPSEST_{name.upper()}" for each in (ApiSettings, WorkerSettings) for name in each.model_fields}
 BASE = ROOT / "deploy/kubernetes/base"
+PROMETHEUS = ROOT / "deploy/prometheus"
 
 
 def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -270,9 +271,32 @@ def test_every_alert_says_what_to_look_at() -> None:
         assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
 
 
+def test_every_alert_is_tried_on_what_is_healthy_and_on_what_it_is_there_for() -> None:
+    healthy, *broken = yaml.safe_load((PROMETHEUS / "alerts.test.yml").read_text())["tests"]
+    names = {rule["alert"] for rule in rules()}
+    assert {asked["alertname"] for asked in healthy["alert_rule_test"] if "exp_alerts" not in asked} == names
+    tried = [asked for test in broken for asked in test["alert_rule_test"]]
+    assert {asked["alertname"] for asked in tried if asked.get("exp_alerts")} == names
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed: it comes with Prometheus")
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("check", "rules", "alerts.yml"),
+        ("test", "rules", "alerts.test.yml"),
+        ("check", "config", "--syntax-only", "prometheus.yml"),  # else it looks for the key, in its container
+    ],
+    ids=" ".join,
+)
+def test_prometheus_takes_its_files_and_its_alerts_fire_when_they_are_meant_to(asked: tuple[str, ...]) -> None:
+    answer = subprocess.run(["promtool", *asked], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
 def test_prometheus_finds_rules_api_and_every_worker(compose: dict[str, Any]) -> None:
-    loaded = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
-    assert all((ROOT / "deploy/prometheus" / name).exists() for name in loaded["rule_files"])
+    loaded = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+    assert all((PROMETHEUS / name).exists() for name in loaded["rule_files"])
     api, worker = loaded["scrape_configs"]
     assert api["static_configs"] == [{"targets": ["api:8000"]}]
     (found,) = worker["dns_sd_configs"]
