@@ -1,4 +1,6 @@
-"""The HTTP protocol that waits only so long for a request: whoever trickles it (slow loris) is shown the door."""
+"""The HTTP protocol that waits only so long: for a request, which may trickle in (slow loris), and for an answer to be
+taken.
+"""
 
 import asyncio
 from typing import ClassVar
@@ -10,12 +12,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 class Patient(H11Protocol):
     """uvicorn's protocol, for a connection of which each request must have arrived, body and all, within `seconds`.
 
-    uvicorn itself waits for a request that has begun as long as the client likes.
+    And of an answer that lies ready something must be taken within `seconds`. uvicorn itself waits for both as long as the
+    client likes.
     """
 
     seconds: ClassVar[float]
 
     _deadline: asyncio.TimerHandle | None = None
+    _taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait."""
@@ -30,7 +34,18 @@ class Patient(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer."""
         self._forget()
+        self._taken()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to take something of what lies ready."""
+        super().pause_writing()
+        self._offer(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """The client has taken nearly all of it."""
+        self._taken()
+        super().resume_writing()
 
     def _look(self) -> None:
         """One deadline for each request, which its pieces do not put off."""
@@ -46,6 +61,22 @@ class Patient(H11Protocol):
         self._deadline = None
         if self._waits():
             self.transport.close()
+
+    def _offer(self, waiting: int) -> None:
+        self._taking = self.loop.call_later(self.seconds, self._look_again, waiting)
+
+    def _look_again(self, waiting: int) -> None:
+        """waiting: bytes that lay ready when it was looked last."""
+        now = self.transport.get_write_buffer_size()
+        if now < waiting:
+            self._offer(now)
+        else:
+            self.transport.abort()
+
+    def _taken(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
     def _forget(self) -> None:
         if self._deadline is not None:

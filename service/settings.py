@@ -52,7 +52,9 @@ class Settings(BaseSettings):
     )
     max_rows: int = Field(64, ge=1, description="continuations of one request: prompts x sides x n")
     max_request_tokens: int = Field(32768, ge=1, description="tokens of one request: continuations x max_new_tokens")
-    max_exports: int = Field(4, ge=1, description="archives that one API process sends at the same time")
+    max_exports: int = Field(
+        4, ge=1, description="archives that one API process sends at a time; to one caller one less"
+    )
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="of `up`: where the first worker serves its metrics; the others follow it"
     )
@@ -65,7 +67,11 @@ class Settings(BaseSettings):
     rate: float = Field(50.0, gt=0, description="requests a second of one key; of one address, where no key is needed")
     burst: int = Field(200, ge=1, description="requests that come at once after a pause")
     max_concurrent: int = Field(64, ge=1, description="requests of one caller at a time, in one API process")
-    request_timeout: float = Field(60.0, gt=0, description="seconds in which a request must have arrived, body and all")
+    request_timeout: float = Field(
+        60.0,
+        gt=0,
+        description="seconds in which a request must have arrived, body and all, and some of its answer be taken",
+    )
     cors_origins: Origins = Field((), description="pages of other origins that may use the API from a browser")
 
     @property

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -22,27 +23,41 @@ _log = logging.getLogger(__name__)
 class Stored:
     """Objects by name, in a folder beside the blobs: a path, or a URL that fsspec knows. Names are requests' ids.
 
-    most: archives that are made of them at the same time.
+    most: archives that are made of them at the same time, of one caller one less, if he is counted.
     """
 
     def __init__(self, blobs: str, most: int) -> None:
         self._place = f"{blobs}/{FOLDER}"
         self._most = most
-        self._archives = 0
+        self._archives = Counter[str | None]()
         self._filesystem: Any = None
 
     @contextmanager
-    def archive(self) -> Iterator[None]:
-        """One archive is made while this is entered. Raises a 503 problem if there are too many."""
-        if self._archives >= self._most:
+    def archive(self, caller: str | None) -> Iterator[None]:
+        """One archive is made while this is entered. Raises a 503 problem if there are too many, and a
+        429 if this caller has too many.
+
+        caller: None for one who is not held back.
+        """
+        if self._archives.total() >= self._most:
             raise ProblemError(
                 503, "queue-full", f"{self._most} exports are being sent, and no more may. Try again.", retry_after=5
             )
-        self._archives += 1
+        if caller is not None and self._archives[caller] >= (share := max(1, self._most - 1)):
+            raise ProblemError(
+                429,
+                "too-many-at-once",
+                f"{share} exports are being sent to the {caller}, and the last place is for others "
+                "(PALIMPSEST_MAX_EXPORTS). Let one end first.",
+                retry_after=5,
+            )
+        self._archives[caller] += 1
         try:
             yield
         finally:
-            self._archives -= 1
+            self._archives[caller] -= 1
+            if not self._archives[caller]:
+                del self._archives[caller]
 
     @asynccontextmanager
     async def open(self, name: str) -> AsyncIterator["Opened"]:

@@ -14,7 +14,7 @@ from service.archiving import Archive
 from service.contracts.base import Contract, RevisionName
 from service.contracts.exports import DEFAULT_RANK, MOST_RANK, ExportedFile, ExportKind, ExportRequest
 from service.contracts.model import ModelCard
-from service.dependencies import CanAdmin, CanRead, Services, UntilAnswered, WithClientGone, WithServices
+from service.dependencies import CanAdmin, CanRead, Services, UntilAnswered, WhoAsks, WithClientGone, WithServices
 from service.middleware import REVISION
 from service.provenance import provenance
 
@@ -46,6 +46,7 @@ class Asking:
     """Who asks, and what is needed to answer."""
 
     services: WithServices
+    caller: WhoAsks
     gone: WithClientGone
     until_answered: UntilAnswered
 
@@ -88,7 +89,7 @@ def _admit(services: Services, revision: str | int) -> tuple[int, ModelCard]:
 
 async def _answer(body: ExportRequest, card: ModelCard, asking: Asking) -> StreamingResponse:
     services, leaving = asking.services, asking.until_answered
-    leaving.enter_context(services.stored.archive())
+    leaving.enter_context(services.stored.archive(None if asking.caller.unlimited else asking.caller.label))
     name, exported = await services.lane.export(body, asking.gone)
     first = await leaving.enter_async_context(services.stored.open(name))
     manifest = await run_in_threadpool(provenance, body, exported, card, services.ledger, services.edits)

@@ -1,6 +1,7 @@
 """Lets the worker's stand-in make exports: files with made-up contents, in the storage of an API's own."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from service.contracts.exports import Exported, ExportedFile, ExportKind, ExportRequest, Fidelity
@@ -14,10 +15,11 @@ FIDELITY = Fidelity(rank=2, error=0.0125, rounding=0.5, layers={})
 
 
 class ExportStand:
-    """place: where the objects go; lie: changes what is told of a file, whatever was written."""
+    """place: where the objects go; lie: changes what is told of a file, whatever was written; large: a checkpoint's."""
 
-    def __init__(self, worker: StandIn, blobs: Path) -> None:
+    def __init__(self, worker: StandIn, blobs: Path, large: Mapping[str, bytes] = LARGE) -> None:
         self.worker = worker
+        self.large = large
         self.place = blobs / worker.keys.model / "exports"
         self.place.mkdir(parents=True, exist_ok=True)
         self.lie: dict[str, object] = {}
@@ -32,14 +34,14 @@ class ExportStand:
         assert isinstance(body, ExportRequest)
         made = ADAPTER if body.export is ExportKind.ADAPTER else SMALL
         if body.file is not None:
-            made = {body.file: LARGE[body.file]}
+            made = {body.file: self.large[body.file]}
         (self.place / request.id).write_bytes(b"".join(made.values()))
         files = [
             ExportedFile(name=name, bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
             for name, content in made.items()
         ]
         if body.export is ExportKind.CHECKPOINT and body.file is None:
-            files += [ExportedFile(name=name, bytes=len(content)) for name, content in LARGE.items()]
+            files += [ExportedFile(name=name, bytes=len(content)) for name, content in self.large.items()]
         else:
             files[-1] = files[-1].model_copy(update=self.lie)
         fidelity = FIDELITY if body.export is ExportKind.ADAPTER else None

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,25 @@ def test_whoever_fails_leaves_nothing(blobs: str) -> None:
 
 def test_so_many_archives_and_no_more() -> None:
     stored = Stored("nowhere", 2)
-    with stored.archive():
-        with stored.archive(), pytest.raises(ProblemError) as full, stored.archive():
+    with stored.archive(None):
+        with stored.archive(None), pytest.raises(ProblemError) as full, stored.archive("key ada"):
             pass
         assert full.value.problem.status == 503
-        with stored.archive():
+        with stored.archive(None):
             pass
+
+
+@pytest.mark.parametrize(("most", "share"), [(1, 1), (2, 1), (4, 3)])
+def test_one_caller_leaves_a_place_to_others(most: int, share: int) -> None:
+    stored = Stored("nowhere", most)
+    with ExitStack() as stack:
+        for _ in range(share):
+            stack.enter_context(stored.archive("key ada"))
+        with pytest.raises(ProblemError) as refused, stored.archive("key ada"):
+            pass
+        assert refused.value.problem.status == (503 if most == share else 429)
+        if most > share:
+            with stored.archive("key grace"):
+                pass
+    with stored.archive("key ada"):
+        pass

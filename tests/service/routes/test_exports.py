@@ -2,9 +2,11 @@
 
 import hashlib
 import io
+import socket
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -218,7 +220,7 @@ def test_a_client_that_does_not_read_is_not_run_ahead_of(
 ) -> None:
     """The second file is not made while the first, larger than what sockets hold, is not read."""
     many = {f"model-{number:05}-of-00003.safetensors": b"x" * 60_000_000 for number in (1, 2, 3)}
-    monkeypatch.setattr("tests.service.export_stand.LARGE", many)
+    monkeypatch.setattr(stand, "large", many)
     with api.stream("GET", "/revisions/0/checkpoint") as answer:
         pieces = answer.iter_raw()
         next(pieces)
@@ -230,7 +232,7 @@ def test_a_client_that_does_not_read_is_not_run_ahead_of(
 
 
 def test_only_so_many_at_once(api: httpx.Client, stand: ExportStand, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.service.export_stand.LARGE", {"model.safetensors": b"x" * 60_000_000})
+    monkeypatch.setattr(stand, "large", {"model.safetensors": b"x" * 60_000_000})
     with api.stream("GET", "/revisions/0/checkpoint"), api.stream("GET", "/revisions/0/checkpoint") as second:
         full = api.get("/revisions/0/adapter")
         assert (full.status_code, full.headers["Retry-After"]) == (503, "5")
@@ -238,3 +240,19 @@ def test_only_so_many_at_once(api: httpx.Client, stand: ExportStand, monkeypatch
         second.read()
     wait_until(lambda: api.get("/revisions/0/adapter").is_success)
     wait_until(lambda: stand.objects == [])
+
+
+def test_whoever_takes_nothing_keeps_nobody_from_exports(
+    valkey_url: str, stand: ExportStand, blobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stand, "large", {"model.safetensors": b"x" * 60_000_000})
+    settings = Settings(model=MODEL, port=0, redis_url=valkey_url, blobs=str(blobs), max_exports=1, request_timeout=0.5)
+    with (
+        contextmanager(serve)(settings) as url,
+        httpx.Client(base_url=url, timeout=60) as client,
+        socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=60) as deaf,
+    ):
+        deaf.sendall(b"GET /revisions/0/checkpoint HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert deaf.recv(12) == b"HTTP/1.1 200"
+        wait_until(lambda: client.get("/revisions/0/adapter").is_success)
+        wait_until(lambda: stand.objects == [])
