@@ -12,8 +12,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 class Patient(H11Protocol):
     """uvicorn's protocol, for a connection of which each request must have arrived, body and all, within `seconds`.
 
-    And of an answer that lies ready something must be taken within `seconds`. uvicorn itself waits for both as long as the
-    client likes.
+    And of an answer that lies ready something must be taken within `seconds`. uvicorn itself waits for both as long as
+    the client likes.
     """
 
     seconds: ClassVar[float]
