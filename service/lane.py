@@ -1,6 +1,7 @@
 """Asks the workers through a stream, and waits for their answers."""
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import threading
@@ -11,6 +12,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
 
 from service.answers import Answers, Mailbox
 from service.contracts.exports import Exported, ExportRequest
@@ -212,5 +214,6 @@ class Lane:
 
 
 async def _watch(client_gone: ClientGone, mailbox: Mailbox) -> None:
-    await client_gone()
-    mailbox.put_nowait(None)
+    with contextlib.suppress(HTTPException):  # a body too large that nobody reads is no word of leaving
+        await client_gone()
+        mailbox.put_nowait(None)

@@ -26,6 +26,9 @@ HEAD_SECONDS = 0.25
 LINGER_SECONDS = 5.0
 """How long a refused body is read on, so that its sender sees the refusal and not a reset connection."""
 
+BODILESS = ("GET", "HEAD", "DELETE")
+"""Methods whose bodies nobody reads; what is waited for is that the client leaves."""
+
 PLAIN = {"Accept-Encoding": "identity"}
 """What a refused encoding is answered with (RFC 9110, section 12.5.3)."""
 
@@ -86,7 +89,8 @@ def _request_id(given: str) -> str:
 class BodyLimit:
     """Refuses bodies of more than `max_bytes` (413), before they are read where their length is declared.
 
-    And bodies that are compressed (415): a few bytes of those may be as many as one likes.
+    And bodies that are compressed (415): a few bytes of those may be as many as one likes. Where nobody reads a body,
+    what comes beyond the limit is dropped; the connection is closed when that has gone on for too long.
     """
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
@@ -99,34 +103,45 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        length = headers.get("content-length", "")
-        declared = int(length) if length.isdecimal() else 0
-        encoding = headers.get("content-encoding", "identity").strip().lower()
         read = 0
-        refused = False
+        refused = self._declared(headers)
 
         async def limited_receive() -> Message:
             nonlocal read, refused
-            if encoding not in ("", "identity"):
-                refused = True
-                raise HTTPException(415, "Send the body as it is, without a Content-Encoding.", PLAIN)
-            if declared <= self._max_bytes:
-                message = await receive()
-                read += len(message.get("body", b""))
-                if read <= self._max_bytes:
-                    return message
-            refused = True
-            raise HTTPException(413, f"The body has more than {self._max_bytes} bytes; send a smaller one.")
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read <= self._max_bytes:
+                return message
+            if scope["method"] in BODILESS:
+                return {**message, "body": b""}
+            refused = self._too_large()
+            raise refused
 
         async def lingering_send(message: Message) -> None:
-            if not refused or message["type"] != "http.response.body" or "expect" in headers:
+            if refused is None or message["type"] != "http.response.body" or "expect" in headers:
                 await send(message)
                 return
             await send({**message, "more_body": True})
             await _drain(receive)
             await send({"type": "http.response.body"})
 
-        await self._app(scope, limited_receive, lingering_send)
+        if refused is None:
+            await self._app(scope, limited_receive, lingering_send)
+            return
+        # Also where nobody would read the body: what looks out for the client's leaving meets it all the same.
+        answer = problem_response(refused, scope["path"], scope["state"]["request_id"])
+        await answer(scope, receive, lingering_send)
+
+    def _declared(self, headers: Headers) -> HTTPException | None:
+        length = headers.get("content-length", "")
+        declared = int(length) if length.isdecimal() else 0
+        encoded = headers.get("content-encoding", "").strip().lower() not in ("", "identity")
+        if encoded and (declared or "transfer-encoding" in headers):
+            return HTTPException(415, "Send the body as it is, without a Content-Encoding.", PLAIN)
+        return self._too_large() if declared > self._max_bytes else None
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(413, f"The body has more than {self._max_bytes} bytes; send a smaller one.")
 
 
 async def _drain(receive: Receive) -> None:

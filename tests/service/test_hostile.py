@@ -3,7 +3,11 @@
 import gzip
 import json
 import re
+import socket
+import threading
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -11,8 +15,10 @@ import httpx
 import pytest
 from fastapi.routing import RouteContext
 
+from service.settings import Settings
+from tests.service.conftest import serve
 from tests.service.routed import label, routes
-from tests.service.stand_in import EIFFEL, StandIn
+from tests.service.stand_in import EIFFEL, StandIn, queue_edit
 
 JSON = {"Content-Type": "application/json"}
 
@@ -28,6 +34,61 @@ def test_a_compressed_body_is_refused_unread(http: httpx.Client, encoding: str, 
     assert answer.status_code == 415
     assert answer.headers["Accept-Encoding"] == "identity"
     assert answer.json()["type"].endswith(":encoded-body")
+
+
+WITHOUT_A_BODY = ["/edits/{edit}/events", "/generate?prompt=a", "/generate?prompt=a&stream=true", "/edits", "/health"]
+"""What reads no body, but looks out for the client's leaving, where a body would be met."""
+
+
+@pytest.mark.parametrize("path", WITHOUT_A_BODY)
+def test_a_body_that_nobody_reads_is_refused_as_well(
+    http: httpx.Client, worker: StandIn, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    edit = queue_edit(worker.edits).id
+    worker.apply(edit)
+    encoded = http.request("GET", path.format(edit=edit), content=BOMB, headers={"Content-Encoding": "gzip"})
+    assert encoded.status_code == 415
+    large = http.request("GET", path.format(edit=edit), content=b" " * 8_000_001)
+    assert large.status_code == 413
+    assert http.get(path.format(edit=edit), headers={"Content-Encoding": "gzip"}).status_code == 200
+    assert caplog.records == []
+
+
+@pytest.fixture(scope="module")
+def strict(valkey_url: str) -> Iterator[httpx.URL]:
+    """An API that takes small requests, and takes them fast."""
+    settings = Settings(model="test-model", port=0, redis_url=valkey_url, max_body_bytes=10_000, request_timeout=1)
+    with contextmanager(serve)(settings) as url:
+        yield httpx.URL(url)
+
+
+@pytest.mark.parametrize("path", WITHOUT_A_BODY)
+def test_an_endless_body_that_nobody_reads_takes_nothing_down(
+    strict: httpx.URL, worker: StandIn, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its length is not told: whoever asked is answered all the same, and let go."""
+    edit = queue_edit(worker.edits).id
+    with socket.create_connection((strict.host, strict.port or 0), timeout=60) as connection:
+        head = f"GET {path.format(edit=edit)} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode())
+        sending = threading.Thread(target=send_for_ever, args=(connection,))
+        sending.start()
+        assert connection.recv(12) == b"HTTP/1.1 200"
+        worker.apply(edit)
+        with suppress(ConnectionResetError):
+            while connection.recv(65536):
+                pass
+        sending.join(60)
+    assert not sending.is_alive()
+    assert httpx.get(strict.join("/health")).status_code == 200
+    assert caplog.records == []
+
+
+def send_for_ever(connection: socket.socket) -> None:
+    chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
+    with suppress(OSError):
+        while True:
+            connection.sendall(chunk)
 
 
 def test_identity_is_no_encoding(http: httpx.Client) -> None:
