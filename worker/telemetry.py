@@ -1,7 +1,7 @@
 """What a worker tells Prometheus of itself, at a port of its own."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
@@ -31,6 +31,8 @@ class Telemetry:
         self._tokens = self._counter("generated_tokens", "Tokens that were decoded, of all rows")
         self._read = self._counter("prompt_tokens", "Tokens of the prompts that were taken up")
         self._bytes = self._gauge("model_bytes", "Of the model's parameters, as they are held")
+        for metric in (self._generation, self._first, self._tokens, self._read):
+            metric.labels(model)
         ProcessCollector(registry=self.registry)
 
     def serve(self, port: int, host: str) -> None:
@@ -39,6 +41,14 @@ class Telemetry:
             start_http_server(port, host, self.registry)
         except OSError as error:
             raise WorkerError(f"PALIMPSEST_METRICS_PORT: {host}:{port} cannot be used: {error.strerror}.") from error
+
+    def expect(self, kind: str, method: str, statuses: Iterable[str]) -> None:
+        """Have the series of such jobs begin at 0: of one that begins at 1, Prometheus never sees the first event."""
+        labels = {"model": self._model, "kind": kind}
+        for status in statuses:
+            self._ended.labels(**labels, method=method, status=status)
+        self._wait.labels(**labels)
+        self._run.labels(**labels, method=method)
 
     def job_ended(
         self, kind: str, method: str, status: str, wait: float, run: float, phases: Mapping[str, float]

@@ -1,12 +1,17 @@
 """What is done around every job, of whatever kind: whose it is, how long it took, and a span for each of its phases."""
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from service.contracts.benchmarks import Benchmark
+from service.contracts.edits import Edit, EditStatus
+from service.contracts.evaluations import Evaluation
+from service.contracts.jobs import JobStatus
+from service.contracts.traces import Trace
 from service.jobs import Jobs
-from service.origin import ORIGIN
+from service.origin import in_name_of
 from service.spans import Spans
 from worker.editing.progress import Steps
 from worker.telemetry import Telemetry
@@ -24,17 +29,18 @@ class Watching:
         self._telemetry = telemetry
         self._spans = spans
         self._methods = frozenset(methods) | {NO_METHOD}
+        for method in methods:
+            telemetry.expect(Edit.noun, method, _ends(set(EditStatus) - {EditStatus.REVERTED}))
+        for noun in (Evaluation.noun, Trace.noun, Benchmark.noun):
+            telemetry.expect(noun, NO_METHOD, _ends(JobStatus))
 
     @contextmanager
     def around(self, jobs: Jobs[Any, Any], job_id: str) -> Iterator[None]:
         """Run a job in here: in the name of the request that asked for it."""
-        token = ORIGIN.set(jobs.origin(job_id))
-        try:
+        with in_name_of(jobs.origin(job_id)):
             with self._spans.within(jobs.noun, "CONSUMER", **{"palimpsest.job": job_id}):
                 yield
             self._tell(jobs, job_id)
-        finally:
-            ORIGIN.reset(token)
 
     def phased(self, start: Callable[..., Steps[Result]]) -> Callable[..., Steps[Result]]:
         """What starts a computation, with a span for every phase of it, where anybody sees them."""
@@ -57,6 +63,10 @@ class Watching:
             (job.ended_at - job.started_at).total_seconds(),
             found.timings if found is not None else {},
         )
+
+
+def _ends(statuses: Iterable[EditStatus] | Iterable[JobStatus]) -> list[str]:
+    return [status for status in statuses if status.ended]
 
 
 def _phased(steps: Steps[Result], spans: Spans) -> Steps[Result]:

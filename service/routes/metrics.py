@@ -10,10 +10,14 @@ from prometheus_client.registry import Collector
 from service.board import Notices
 from service.contracts.model import WorkerState
 from service.contracts.revisions import Revision
+from service.contracts.scores import Drift
 from service.dependencies import CanRead, Services
 from service.jobs import in_line, utcnow
 
 router = APIRouter(tags=["health"])
+
+UNEDITED = Drift(norms={}, perplexity_ratio=1.0, kl=0.0)
+"""What is known of a head without edits, which nobody has measured."""
 
 
 @router.get(
@@ -92,11 +96,12 @@ def _head(model: str, head: Revision) -> Iterator[GaugeMetricFamily]:
         "palimpsest_head_revision": ("The newest revision", float(head.revision)),
         "palimpsest_active_edits": ("Edits in force at the head", float(head.active_count)),
     }
-    if head.drift is not None:
-        largest = max(head.drift.norms.values(), default=0.0)
+    drift = head.drift if head.active_count else UNEDITED
+    if drift is not None:
+        largest = max(drift.norms.values(), default=0.0)
         found |= {
-            "palimpsest_head_perplexity_ratio": ("Of the neutral sentences, to the base", head.drift.perplexity_ratio),
-            "palimpsest_head_kl": ("KL(base || head) on the neutral sentences, nats a token", head.drift.kl),
+            "palimpsest_head_perplexity_ratio": ("Of the neutral sentences, to the base", drift.perplexity_ratio),
+            "palimpsest_head_kl": ("KL(base || head) on the neutral sentences, nats a token", drift.kl),
             "palimpsest_head_norm": ("Largest relative change of a layer's weights", largest),
         }
     for name, (meaning, value) in found.items():

@@ -28,14 +28,17 @@ class Desk:
         self.watching = Watching(self.telemetry, Spans(), ["rome"])
 
     def told(self, name: str) -> dict[tuple[str, ...], float]:
+        """Of edits: the values that are not 0, by method or phase and status."""
+        return {labels[1:]: value for labels, value in self.all_told(name).items() if labels[0] == "edit" and value}
+
+    def all_told(self, name: str) -> dict[tuple[str, ...], float]:
+        """Of every kind, by kind, method or phase, and status."""
         families = text_string_to_metric_families(generate_latest(self.telemetry.registry).decode())
         return {
-            tuple(
-                value for label, value in sorted(sample.labels.items()) if label not in ("model", "kind")
-            ): sample.value
+            tuple(value for label, value in sorted(sample.labels.items()) if label != "model"): sample.value
             for family in families
             for sample in family.samples
-            if sample.name == name and sample.labels["kind"] == "edit"
+            if sample.name == name
         }
 
 
@@ -53,6 +56,19 @@ def test_an_edit_is_told_of_when_it_has_ended(desk: Desk) -> None:
     assert desk.told("palimpsest_job_phase_seconds_sum") == {("value",): 1.0}
     assert desk.told("palimpsest_job_wait_seconds_count") == {(): 1}
     assert desk.told("palimpsest_job_seconds_count") == {("rome",): 1}
+
+
+def test_the_first_of_each_kind_and_end_is_seen_since_its_series_begins_at_0(desk: Desk) -> None:
+    ended = desk.all_told("palimpsest_jobs_ended_total")
+    assert set(ended.values()) == {0}
+    edits = {status for kind, _, status in ended if kind == "edit"}
+    assert edits == {"applied", "rejected", "measured", "failed", "cancelled"}
+    others = {(kind, method) for kind, method, _ in ended if kind != "edit"}
+    assert others == {(kind, "none") for kind in ("evaluation", "trace", "benchmark")}
+    waits = {("edit",): 0, ("evaluation",): 0, ("trace",): 0, ("benchmark",): 0}
+    assert desk.all_told("palimpsest_job_wait_seconds_count") == waits
+    assert desk.all_told("palimpsest_job_seconds_count")["edit", "rome"] == 0
+    assert desk.all_told("palimpsest_first_token_seconds_count") == {(): 0}
 
 
 def test_one_that_was_handed_back_or_cancelled_in_line_is_not(desk: Desk) -> None:

@@ -46,6 +46,17 @@ def test_where_everything_stands(http: httpx.Client, worker: StandIn) -> None:
     }
 
 
+def test_a_head_without_edits_is_as_far_from_the_base_as_the_base(http: httpx.Client, worker: StandIn) -> None:
+    edit = queue_edit(worker.edits)
+    worker.edits.take_up(edit.id)
+    worker.append(RevisionKind.EDIT, edit=edit.id, blob="blob", drift=None)
+    assert "palimpsest_head_kl" not in _read(http), "nobody has measured it"
+    worker.append(RevisionKind.ROLLBACK, to=0)
+    found = _read(http)
+    drift = [found[f"palimpsest_head_{name}"] for name in ("perplexity_ratio", "kl", "norm")]
+    assert drift == [[(MODEL, 1)], [(MODEL, 0)], [(MODEL, 0)]]
+
+
 def test_a_job_that_runs_waits_no_longer(http: httpx.Client, worker: StandIn) -> None:
     worker.edits.take_up(queue_edit(worker.edits).id)
     assert _read(http)["palimpsest_queue_wait_seconds"] == [(MODEL, 0)]
