@@ -1,5 +1,7 @@
 """Where work comes from: whose key asked for it, in which request, and in which span the caller was."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -29,3 +31,13 @@ class Origin:
 # Of the task or thread that asks, so that whatever is logged or queued on the way can name it.
 ORIGIN: ContextVar[Origin] = ContextVar("origin", default=Origin())  # noqa: B039 - it is frozen
 """The origin of what is being done."""
+
+
+@contextmanager
+def in_name_of(origin: Origin) -> Iterator[None]:
+    """Let what is done in here have this origin, and what is done after it not."""
+    token = ORIGIN.set(origin)
+    try:
+        yield
+    finally:
+        ORIGIN.reset(token)

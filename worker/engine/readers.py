@@ -11,7 +11,7 @@ from service.contracts.model import ModelCard
 from service.contracts.problem import Problem
 from service.contracts.revisions import ActivationRequest, Revision, RollbackRequest
 from service.errors import ProblemError
-from service.origin import ORIGIN, Origin
+from service.origin import ORIGIN, Origin, in_name_of
 from worker.engine.asked import Asked
 from worker.engine.decoding import Decoding
 from worker.engine.device import device_error
@@ -61,15 +61,8 @@ class Readers:
         for request in requests:
             if request.id in self._asked:
                 continue  # it came back, because this worker was silent for so long that another had taken it
-            ORIGIN.set(Origin(request.request_id, by=request.by))
-            try:
-                self._take_up(request, answer)
-            except ProblemError as error:
-                answer(request, _refused(request, error.problem))
-            except CorruptStateError as error:
-                # Of an old revision, which has to be rebuilt; the head is in memory and does not depend on it.
-                log.exception("a revision cannot be rebuilt")
-                answer(request, _refused(request, ProblemError(500, "revision-damaged", str(error)).problem))
+            with in_name_of(Origin(request.request_id, by=request.by)):
+                self._admit(request, answer)
 
     def dismiss(self, ids: Collection[str]) -> None:
         """Free the rows of requests that nobody waits for any longer: these, and those past their deadline."""
@@ -88,11 +81,23 @@ class Readers:
         self._tell()
         return bool(self._asked)
 
+    def _admit(self, request: LaneRequest, answer: Answer) -> None:
+        try:
+            self._take_up(request, answer)
+        except ProblemError as error:
+            answer(request, _refused(request, error.problem))
+        except CorruptStateError as error:
+            # Of an old revision, which has to be rebuilt; the head is in memory and does not depend on it.
+            log.exception("a revision cannot be rebuilt")
+            answer(request, _refused(request, ProblemError(500, "revision-damaged", str(error)).problem))
+
     def _take_up(self, request: LaneRequest, answer: Answer) -> None:
         if isinstance(request.body, ExportRequest):
             raise TypeError("an export is the exporter's to make")
         if not isinstance(request.body, DecodeRequest):
-            answer(request, LaneAnswer(id=request.id, revision=self._moved(request.id, request.body)))
+            made = self._moved(request.id, request.body)
+            log.info("r%d is made, by a %s", made.revision, made.kind)
+            answer(request, LaneAnswer(id=request.id, revision=made))
             return
         asked = accept(request, request.body, self._history, self._card, self._count_tokens)
         self._telemetry.asked(sum(asked.started.prompt_tokens))
@@ -140,7 +145,8 @@ class Readers:
         except Exception as error:
             if device_error(error) is not None:
                 raise
-            log.exception("a generation failed")
+            # one step is of all of them together
+            log.exception("the generation failed of %s", ", ".join(asked.request.request_id for asked in asking))
             problem = ProblemError(
                 500, "generation-failed", "The generation failed; the worker's log says why."
             ).problem

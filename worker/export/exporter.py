@@ -11,6 +11,7 @@ from typing import Any
 from service.contracts.exports import Exported, ExportKind, ExportRequest
 from service.contracts.lane import LaneAnswer, LaneRequest
 from service.errors import ProblemError
+from service.origin import Origin, in_name_of
 from worker.engine.device import device_error
 from worker.engine.folder import Folder
 from worker.engine.history import History
@@ -79,12 +80,21 @@ class Exporter:
         if not self._waiting or (self._awaited is not None and not self._awaited.done()):
             return False
         request, answer = self._waiting[0]
+        with in_name_of(Origin(request.request_id, by=request.by)):
+            self._advance(request, answer)
+        if self._awaited is not None:
+            self._awaited.add_done_callback(lambda _: self._wake())
+            return False
+        return bool(self._waiting)
+
+    def _advance(self, request: LaneRequest, answer: Answer) -> None:
         try:
             if self._work is None:
                 self._work = self._begin(request)
             self._awaited = next(self._work)
         except StopIteration as end:
             self._made.append(request.id)
+            self._log_made(request, end.value)
             self._end(request, answer, LaneAnswer(id=request.id, exported=end.value))
         except ProblemError as error:
             self._end(request, answer, LaneAnswer(id=request.id, problem=error.problem))
@@ -101,10 +111,6 @@ class Exporter:
             log.exception("an export failed")
             problem = ProblemError(500, "export-failed", "The export failed; the worker's log says why.").problem
             self._end(request, answer, LaneAnswer(id=request.id, problem=problem))
-        if self._awaited is not None:
-            self._awaited.add_done_callback(lambda _: self._wake())
-            return False
-        return bool(self._waiting)
 
     def _begin(self, request: LaneRequest) -> Work[Exported]:
         body = request.body
@@ -118,6 +124,12 @@ class Exporter:
         if body.file is None:
             return (yield from self._checkpoints.plan(request.id, body.revision))
         return (yield from self._checkpoints.one(request.id, body.revision, body.file))
+
+    def _log_made(self, request: LaneRequest, exported: Exported) -> None:
+        body = request.body
+        assert isinstance(body, ExportRequest)  # noqa: S101 - nothing else waits
+        names = ", ".join(file.name for file in exported.files if file.sha256 is not None)
+        log.info("r%d as %s: made %s", body.revision, body.export, names)
 
     def _end(self, request: LaneRequest, answer: Answer, last: LaneAnswer | None) -> None:
         if self._waiting[0][0] is request:

@@ -37,7 +37,8 @@ def asking(*prompts: str, **fields: Any) -> DecodeRequest:
 
 def request_of(body: Body, name: str = "", deadline: float = FAR) -> LaneRequest:
     """The body as it comes through the stream."""
-    return LaneRequest(id=name or secrets.token_hex(8), body=body, deadline=deadline, answers="answers")
+    made = name or secrets.token_hex(8)
+    return LaneRequest(id=made, body=body, deadline=deadline, answers="answers", request_id=f"http-{made}")
 
 
 class ReadingDesk:

@@ -1,5 +1,6 @@
 """A step that fails is a problem for those who speak by it; what nothing can be computed after ends the worker."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import pytest
 import torch
 
+from service.contracts.revisions import RollbackRequest
+from service.origin import ORIGIN, Origin
 from tests.worker.engine.kit import Boot, bits, same, same_bits
-from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, refusal, whole
+from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, refusal, request_of, whole
 from worker.engine import asked, decoding
 from worker.errors import CorruptStateError, DeviceError
 from worker.models.loaded import LoadedModel
@@ -69,6 +72,19 @@ def test_a_failing_step_is_a_problem_and_the_next_request_is_served(
     assert list(reading.rows) == []
     _says_what_it_should(reading)
     assert same_bits(before, bits(reading.stand.loaded))
+
+
+def test_the_log_names_whose_request_it_is_about(reading: ReadingDesk, caplog: pytest.LogCaptureFixture) -> None:
+    named: list[str] = []
+    caplog.handler.addFilter(lambda _: named.append(ORIGIN.get().request_id) is None)
+    caplog.set_level(logging.INFO)
+    reading.ask(request_of(RollbackRequest(to=0), "move"))
+    assert (caplog.messages, named) == (["r3 is made, by a rollback"], ["http-move"])
+    reading.take_up(request_of(asking(), "one"), request_of(asking("The"), "other"))
+    assert ORIGIN.get() == Origin(), "what comes after it would be told in its name"
+    with _failing(reading.stand.loaded, FAILURES[0]):
+        reading.readers.step()
+    assert caplog.messages[1:] == ["the generation failed of http-one, http-other"]
 
 
 def test_a_failing_step_fails_those_too_who_have_joined_since(reading: ReadingDesk) -> None:

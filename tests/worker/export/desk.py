@@ -30,8 +30,10 @@ class ExportDesk:
 
     def take_up(self, deadline: float = FAR, **fields: Any) -> str:
         """Ask for an export; returns the id."""
+        name = secrets.token_hex(8)
         request = LaneRequest(
-            id=secrets.token_hex(8),
+            id=name,
+            request_id=f"http-{name}",
             body=ExportRequest.model_validate(fields),
             deadline=deadline,
             answers="answers",

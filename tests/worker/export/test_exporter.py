@@ -13,6 +13,7 @@ import torch
 
 from service.contracts.lane import LaneRequest
 from service.contracts.revisions import RollbackRequest
+from service.origin import ORIGIN, Origin
 from tests.worker.engine.kit import live_checksum, overridden, random_delta
 from tests.worker.export.desk import FAR, SECONDS, ExportDesk
 from worker.engine.folder import Folder
@@ -165,7 +166,11 @@ def test_a_file_that_there_is_none_of(open_desk: OpenDesk) -> None:
 
 
 @pytest.mark.parametrize("export", ["adapter", "checkpoint"])
-def test_a_damaged_blob_is_told_and_others_are_served(open_desk: OpenDesk, export: str) -> None:
+def test_a_damaged_blob_is_told_and_others_are_served(
+    open_desk: OpenDesk, export: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    named: list[str] = []
+    caplog.handler.addFilter(lambda _: named.append(ORIGIN.get().request_id) is None)
     desk = open_desk()
     first = desk.stand.commit(random_delta(desk.stand.loaded))
     desk.stand.history.rollback(0)
@@ -176,6 +181,8 @@ def test_a_damaged_blob_is_told_and_others_are_served(open_desk: OpenDesk, expor
     problem = desk.refused(export=export, revision=1)
     assert (problem.status, problem.type) == (500, "urn:palimpsest:problem:revision-damaged")
     assert str(first.blob) in problem.detail
+    assert named == [f"http-{name}" for name in desk.heard], "the log's line does not name the request"
+    assert ORIGIN.get() == Origin(), "what comes after it would be told in its name"
     desk.made(export=export, revision=second.revision)
 
 
