@@ -47,7 +47,10 @@ class Site:
         """The head, where Redis has all that was committed and that is anything; raises WorkerError otherwise."""
         self.mirror.check()
         if (head := self.head) < 0:
-            raise WorkerError(f"There is no ledger of {self.keys.model} here. Name its --model and its --data-dir.")
+            raise WorkerError(
+                f"There is no ledger of {self.keys.model} here. Name its --model and its --data-dir. "
+                "In a new installation, start a server once first: it writes r0."
+            )
         return head
 
     def resident(self) -> Resident:

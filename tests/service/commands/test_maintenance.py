@@ -183,6 +183,7 @@ def test_without_a_ledger_there_is_nothing_to_do(run: Command, tmp_path: Path, c
     answer = run(*command, on=tmp_path / "empty")
     assert answer.returncode == 2
     assert f"There is no ledger of {MODEL} here. Name its --model and its --data-dir." in answer.stderr
+    assert "start a server once first" in answer.stderr
 
 
 def test_blobs_in_another_folder_are_found(run: Command, data: Path, tmp_path: Path) -> None:

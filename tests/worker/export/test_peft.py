@@ -13,6 +13,7 @@ from safetensors.torch import load
 from tests.families import CONFIGS, tiny_model
 from tests.worker.engine.kit import dense_delta, random_delta
 from tests.worker.export.desk import ExportDesk, unpacked
+from worker.models.families import FAMILIES
 
 # peft asks transformers for what it has renamed
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
@@ -32,6 +33,10 @@ def logits(model: Any, tokenizer: Any) -> torch.Tensor:
 def through_peft(family: str, files: dict[str, bytes], folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     """A freshly loaded base with the adapter on it."""
     return PeftModel.from_pretrained(tiny_model(family, dtype).model, str(unpacked(files, folder))).eval()
+
+
+def test_no_family_is_left_out() -> None:
+    assert {config.get("model_type", name) for name, config in CONFIGS.items()} == FAMILIES.keys()
 
 
 @pytest.mark.parametrize("family", CONFIGS)
