@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -25,6 +26,14 @@ def evaluation_of(worker: StandIn) -> str:
 def trace_of(worker: StandIn) -> str:
     trace_id, _ = traces_of(worker).create(TraceRequest.model_validate(BODY))
     return trace_id
+
+
+def apply_once_watched(worker: StandIn, edit: str) -> None:
+    """Apply the edit when somebody has its events."""
+    channel, until = worker.keys.edit_channel(edit), time.monotonic() + 60
+    while not worker.redis.pubsub_numsub(channel)[0][1] and time.monotonic() < until:
+        time.sleep(0.02)
+    worker.apply(edit)
 
 
 def test_jobs_of_all_kinds_are_listed_newest_first(ask: Run, worker: StandIn) -> None:
@@ -65,10 +74,10 @@ def test_a_job_of_any_kind_is_shown(ask: Run, worker: StandIn, tmp_path: Path) -
 
 def test_a_job_is_watched_to_its_end(ask: Run, worker: StandIn) -> None:
     edit = queue_edit(worker.edits).id
-    timer = threading.Timer(0.2, worker.apply, [edit])
-    timer.start()
+    applying = threading.Thread(target=apply_once_watched, args=(worker, edit))
+    applying.start()
     code, output, _ = ask("watch", edit, "--json")
-    timer.join()
+    applying.join()
     first, *_, last = map(json.loads, output.splitlines())
     assert code == 0
     assert (first["event"], last["event"]) == ("queued", "applied")
