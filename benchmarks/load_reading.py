@@ -9,11 +9,12 @@ from typing import Any
 import httpx
 
 from benchmarks.load_caller import Caller
-from benchmarks.load_checks import WrongAnswerError, require
+from benchmarks.load_checks import require
+from service.connection import raise_for_problem
 from service.contracts.generate import Comparison, GenerateAnswer, GeneratedPiece, GenerateRequest, Side
 from service.contracts.openai_answers import Completion, ServedModels
 from service.events import parse_events
-from service.failures import UnavailableError
+from service.failures import UnavailableError, problem_in, refusal
 from service.middleware import REVISION
 
 RECENT = 6
@@ -66,8 +67,11 @@ def completion_stream(caller: Caller) -> None:
         caller.tally.timed("completion_stream"),
         caller.http.stream("POST", "/v1/completions", json={**body, "stream": True}) as answer,
     ):
-        require(answer.status_code == httpx.codes.OK, f"a stream begins with {answer.status_code}")
+        if answer.status_code != httpx.codes.OK:
+            raise_for_problem(answer)
         *events, last = (event.data for event in parse_events(answer.iter_text()))
+    if (problem := problem_in(last, httpx.codes.GATEWAY_TIMEOUT)) is not None:
+        raise refusal(problem)
     require(last == "[DONE]", f"a stream ends with {last[:200]}")
     chunks = [Completion.model_validate_json(event) for event in events]
     revisions = {_speaker(answer, chunk) for chunk in chunks}
@@ -193,9 +197,8 @@ READS: Mapping[str, Callable[[Caller], None]] = MappingProxyType(
 
 
 def parsed(kind: type[Any], answer: httpx.Response) -> Any:
-    """What was answered, as a contract; WrongAnswerError if it is something else."""
-    if answer.status_code != httpx.codes.OK:
-        raise WrongAnswerError(f"{answer.request.url} answers {answer.status_code}: {answer.text[:500]}")
+    """What was answered, as a contract; the problem is raised if it is one."""
+    raise_for_problem(answer)
     return kind.model_validate_json(answer.content)
 
 

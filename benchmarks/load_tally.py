@@ -1,5 +1,6 @@
-"""What a load run counts: how long each kind of request took, what was refused as it should be, and what was wrong."""
+"""What a load run counts: how long each kind of request took, what was refused, what failed, and what was wrong."""
 
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -32,6 +33,7 @@ class Tally:
         self._begin = time.perf_counter()
         self._taken: dict[str, list[Taken]] = defaultdict(list)
         self._refused = Counter[str]()
+        self._errors = Counter[str]()
         self._wrong: list[str] = []
 
     @property
@@ -56,10 +58,28 @@ class Tally:
         with self._lock:
             self._refused[why] += 1
 
+    def error(self, why: str) -> None:
+        """Note that the service said that it could not, though the request was as it should be."""
+        with self._lock:
+            self._errors[why] += 1
+        self._tell(f"error: {why}")
+
     def wrong(self, what: str) -> None:
-        """Note an answer that is not as it should be."""
+        """Note, and tell at once, an answer that is not as it should be."""
         with self._lock:
             self._wrong.append(f"{self.elapsed:.1f} s: {what}")
+        self._tell(f"WRONG: {what}")
+
+    def tell(self, since: float) -> None:
+        """Say how it goes: what was answered after so many seconds of the run, and how long the slowest of it took."""
+        with self._lock:
+            recent = [(one.seconds, kind) for kind, taken in self._taken.items() for one in taken if one.at > since]
+            edits, wrong = len(self._taken.get("edit", ())), len(self._wrong)
+        slowest, kind = max(recent, default=(0.0, "none"))
+        self._tell(f"{edits} edits, {wrong} wrong, {len(recent)} requests since, at most {slowest:.1f} s ({kind})")
+
+    def _tell(self, what: str) -> None:
+        print(f"{self.elapsed:.0f} s: {what}", file=sys.stderr, flush=True)
 
     @property
     def wrongs(self) -> tuple[str, ...]:
@@ -87,6 +107,7 @@ class Tally:
                 "requests_per_second": sum(found["per_second"] for found in kinds.values()),
                 "kinds": kinds,
                 "refused": dict(sorted(self._refused.items())),
+                "errors": dict(sorted(self._errors.items())),
                 "wrong": len(self._wrong),
                 "wrongs": self._wrong[:MOST_SHOWN],
                 "over_time": over_time,
