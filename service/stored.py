@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -28,6 +29,7 @@ class Stored:
 
     def __init__(self, blobs: str, most: int) -> None:
         self._place = f"{blobs}/{FOLDER}"
+        self._shown = re.sub(r"(?<=//)[^/]*@", "", self._place)  # without the password that a URL may have
         self._most = most
         self._archives = Counter[str | None]()
         self._filesystem: Any = None
@@ -69,7 +71,7 @@ class Stored:
             opening.add_done_callback(partial(self._opened_late, name))
             raise
         except Exception as error:
-            _log.warning("%s/%s, which a worker has written, cannot be read: %s", self._place, name, error)
+            _log.warning("%s/%s, which a worker has written, cannot be read: %s", self._shown, name, error)
             raise ProblemError(
                 503,
                 "exports-unreachable",
@@ -101,7 +103,7 @@ class Stored:
             file.close()
             self._filesystem.rm_file(f"{self._place}/{name}")
         except Exception as error:  # noqa: BLE001 - each filesystem has errors of its own
-            _log.warning("%s/%s stays until it is old: %s", self._place, name, error)
+            _log.warning("%s/%s stays until it is old: %s", self._shown, name, error)
 
 
 class Opened:

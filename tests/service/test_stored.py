@@ -124,3 +124,16 @@ def test_one_caller_leaves_a_place_to_others(most: int, share: int) -> None:
                 pass
     with stored.archive("key ada"):
         pass
+
+
+def test_a_url_is_logged_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
+    stored = Stored("nothing://ada:hunter2@host/bucket", 1)
+
+    async def fail() -> None:
+        async with stored.open(NAME):
+            pass
+
+    with pytest.raises(ProblemError):
+        asyncio.run(fail())
+    assert f"nothing://host/bucket/exports/{NAME}" in caplog.text
+    assert "hunter2" not in caplog.text
