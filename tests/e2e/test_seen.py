@@ -46,10 +46,12 @@ class Collector:
 
     def __init__(self) -> None:
         self.spans: dict[str, Any] = {}
+        self.keys: set[str | None] = set()
         collector = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
+                collector.keys.add(self.headers["Authorization"])
                 sent = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
                 for resource in sent.resource_spans:
                     for scope in resource.scope_spans:
@@ -93,6 +95,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     told = {"log_format": "json"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
+        patch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20hunter2")
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
         with open_place(root, _free_port, **told) as place:
             extra = {"metrics_port": str(port), "stalled_seconds": "2", "test_release": str(release)}
@@ -164,12 +167,14 @@ def test_a_request_is_found_by_its_id_in_both_logs_and_its_prompt_in_neither(see
         text = (seen.place.root / name).read_text()
         assert "Messi" not in text
         assert "secret" not in text
+        assert "hunter2" not in text
 
 
 @pytest.mark.usefixtures("edit_id")
 def test_the_clients_trace_goes_on_through_the_api_and_the_job_to_its_phases(seen: Seen) -> None:
     spans = seen.collector.spans
     until(lambda: {"POST /edits", "edit", "value", "commit"} <= spans.keys(), lambda: str(list(spans)))
+    assert seen.collector.keys == {"Bearer hunter2"}
     request, job = spans["POST /edits"], spans["edit"]
     assert request.parent_span_id.hex() == TRACEPARENT.split("-")[2]
     assert job.parent_span_id == request.span_id
