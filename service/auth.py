@@ -200,12 +200,19 @@ def _refuse_foreign_pages(headers: Headers, origins: Collection[str]) -> None:
             "Without keys only this machine is answered, by the name localhost or its address. Make a key: "
             f"{MAKE_ONE}. Or start it with --insecure, if something before it asks who it is.",
         )
-    if origin is not None and origin not in origins and urlsplit(origin).netloc != host:
+    if origin is not None and origin not in origins and _place(origin) != host:
         raise ProblemError(
             403,
             "origin-refused",
             "Pages from elsewhere may not ask. Name their origin in PALIMPSEST_CORS_ORIGINS, if they should.",
         )
+
+
+def _place(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _hostname(url: str) -> str:

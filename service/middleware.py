@@ -73,7 +73,7 @@ class RequestContext:
             await problem_response(error, scope["path"], request_id)(scope, receive, send_with_headers)
 
     async def _head(self, scope: Scope) -> int | None:
-        if scope["path"].split("/")[1] not in self._resources:
+        if scope["path"].removeprefix("/").split("/")[0] not in self._resources:
             return None
         with contextlib.suppress(RedisError, TimeoutError):
             async with asyncio.timeout(HEAD_SECONDS):

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 MAX_TEXT = 20_000
 """Characters in one text field; far above any model's context, far below a denial of service."""
@@ -15,10 +15,36 @@ MAX_NUMBER = 2.0**63
 """Largest magnitude of a number in a free-form object."""
 
 
+MOST_NAMES = 200
+"""In one object that a client sends; no contract has half as many fields."""
+
+
 class Contract(BaseModel):
     """A frozen value of the public API; an unknown field is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _few_names(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) > MOST_NAMES:
+        raise ValueError(f"must not have {len(value)} names; no object here has more than {MOST_NAMES}")
+    return value
+
+
+class Sent(Contract):
+    """What a client sends. Each fault in it costs time to tell, so there are bounds to how many there can be.
+
+    An object with far too many names is one fault. So is a list: its first bad item, where it has `fail_fast`.
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded_names(cls, value: Any) -> Any:
+        return _few_names(value)
+
+
+FewNames = BeforeValidator(_few_names)
+"""The same bound for a dictionary."""
 
 
 def _without_control_characters(text: str) -> str:
@@ -47,6 +73,7 @@ def _plain_value(value: object, depth: int) -> None:
             for part in value:
                 _plain_value(part, depth + 1)
         case dict():
+            _few_names(value)
             for key, part in value.items():
                 _plain_value(key, depth + 1)
                 _plain_value(part, depth + 1)

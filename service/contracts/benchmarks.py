@@ -3,9 +3,16 @@
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from service.contracts.base import Contract, PlainObject, RevisionName
+from service.contracts.base import Contract, PlainObject, RevisionName, Sent
 from service.contracts.jobs import ReadingJob, ReadingRequest
 from service.contracts.records import Record
 from service.contracts.scores import Drift, RecordScores, Summaries, Summary
@@ -30,7 +37,7 @@ class Mode(StrEnum):
     SEQUENTIAL = "sequential"
 
 
-class MethodChoice(Contract):
+class MethodChoice(Sent):
     """A method that takes part, and what is changed of its hyperparameters."""
 
     method: Annotated[
@@ -57,11 +64,18 @@ class BenchmarkRequest(ReadingRequest):
         Field(description="a known data set by name; beside `records`, what they are called"),
     ] = SHIPPED
     records: Annotated[
-        tuple[Record, ...], Field(max_length=MOST_RECORDS, description="instead of those of a known data set")
+        tuple[Record, ...],
+        Field(fail_fast=True, max_length=MOST_RECORDS, description="instead of those of a known data set"),
     ] = ()
     methods: Annotated[
         tuple[Annotated[MethodChoice, BeforeValidator(_named)], ...],
-        Field(min_length=1, max_length=MOST_METHODS, description="objects, or just names", examples=[["rome"]]),
+        Field(
+            fail_fast=True,
+            min_length=1,
+            max_length=MOST_METHODS,
+            description="objects, or just names",
+            examples=[["rome"]],
+        ),
     ]
     n: Annotated[int, Field(ge=1, le=MOST_RECORDS, description="records, at most")] = 100
     mode: Mode = Mode.SINGLE

@@ -17,7 +17,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from service.contracts.base import Contract, PlainObject, RevisionNumber, Text
+from service.contracts.base import Contract, PlainObject, RevisionNumber, Sent, Text
 from service.contracts.jobs import Job, has_ended
 from service.contracts.questions import Groups, Prompts
 from service.contracts.scores import Drift, FactScores, Metrics, Summaries
@@ -61,7 +61,7 @@ Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]
 """A share from 0 to 1; true is all of it."""
 
 
-class Requirements(Contract):
+class Requirements(Sent):
     """What an edit must reach on the edited weights, or it is rejected before any reader sees it."""
 
     efficacy: Annotated[Share | None, Field(description="least EA: share of prompts that say target_new")] = None
@@ -75,7 +75,7 @@ class Requirements(Contract):
     ] = None
 
 
-class EditOptions(Contract):
+class EditOptions(Sent):
     """How facts are written, be it one or many."""
 
     method: Annotated[
@@ -116,7 +116,7 @@ class EditRequest(EditOptions, Fact):
 class BatchRequest(EditOptions):
     """`POST /edits`: many facts for one revision, and how to write them."""
 
-    facts: Annotated[tuple[Fact, ...], Field(min_length=1, max_length=MOST_FACTS)]
+    facts: Annotated[tuple[Fact, ...], Field(fail_fast=True, min_length=1, max_length=MOST_FACTS)]
 
     @field_validator("facts")
     @classmethod

@@ -9,7 +9,7 @@ from service.contracts.edits import MOST_FACTS, Fact
 from service.contracts.jobs import ReadingJob, ReadingRequest
 from service.contracts.scores import Drift, FactScores, Summaries
 
-GivenFacts = Annotated[tuple[Fact, ...], Field(min_length=1, max_length=MOST_FACTS)]
+GivenFacts = Annotated[tuple[Fact, ...], Field(fail_fast=True, min_length=1, max_length=MOST_FACTS)]
 
 
 def _given_or_active(value: object, _: ValidatorFunctionWrapHandler) -> tuple[Fact, ...] | Literal["active"]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from service.contracts.base import Contract, RevisionName, RevisionNumber, Text
+from service.contracts.base import Contract, RevisionName, RevisionNumber, Sent, Text
 
 MAX_NEW_TOKENS = 4096
 """Tokens that one continuation may have, whatever the model's context."""
@@ -37,7 +37,7 @@ class Priority(StrEnum):
     BACKGROUND = "background"
 
 
-class Sampling(Contract):
+class Sampling(Sent):
     """How tokens are chosen, and when a continuation ends."""
 
     max_new_tokens: Annotated[int, Field(ge=1, le=MAX_NEW_TOKENS)] = 32
@@ -47,7 +47,9 @@ class Sampling(Contract):
     repetition_penalty: Annotated[
         float, Field(gt=0, le=100, allow_inf_nan=False, description="above 1 disfavours tokens already in the text")
     ] = 1.0
-    stop: Annotated[tuple[StopText, ...], Field(max_length=16, description="ends the text before any of these")] = ()
+    stop: Annotated[
+        tuple[StopText, ...], Field(fail_fast=True, max_length=16, description="ends the text before any of these")
+    ] = ()
     seed: Annotated[int | None, Field(ge=0, lt=2**63, description="drawn, and told, where left out")] = None
     n: Annotated[
         int,
@@ -63,7 +65,12 @@ class GenerateQuery(Sampling):
 
     prompt: Annotated[
         tuple[Text, ...],
-        Field(min_length=1, max_length=MAX_PROMPTS, examples=[["The Eiffel Tower is located in the city of"]]),
+        Field(
+            fail_fast=True,
+            min_length=1,
+            max_length=MAX_PROMPTS,
+            examples=[["The Eiffel Tower is located in the city of"]],
+        ),
     ]
     before: RevisionName = "base"
     after: RevisionName = "head"
@@ -81,7 +88,7 @@ class GenerateQuery(Sampling):
     ] = None
 
 
-class Message(Contract):
+class Message(Sent):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
@@ -93,9 +100,9 @@ class GenerateRequest(GenerateQuery):
 
     prompt: Annotated[
         tuple[Text, ...],
-        Field(max_length=MAX_PROMPTS, examples=[["The Eiffel Tower is located in the city of"]]),
+        Field(fail_fast=True, max_length=MAX_PROMPTS, examples=[["The Eiffel Tower is located in the city of"]]),
     ] = ()
-    messages: Annotated[tuple[Message, ...], Field(max_length=MAX_PROMPTS)] = ()
+    messages: Annotated[tuple[Message, ...], Field(fail_fast=True, max_length=MAX_PROMPTS)] = ()
 
     @model_validator(mode="after")
     def _one_of_both(self) -> Self:

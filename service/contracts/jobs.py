@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Generic, TypeVar
 from pydantic import Field
 
 from service.contracts.access import Asker
-from service.contracts.base import Contract, RevisionName
+from service.contracts.base import Contract, RevisionName, Sent
 from service.contracts.problem import Problem
 
 Status = TypeVar("Status", bound=StrEnum)
@@ -66,7 +66,7 @@ class Job(Contract, Generic[Status]):
     notice: Annotated[str | None, Field(description="something to know, such as that no worker is there")] = None
 
 
-class ReadingRequest(Contract):
+class ReadingRequest(Sent):
     """What asks for a job that leaves the model as it is."""
 
     revision: RevisionName = "head"

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from service.contracts.base import Contract, Text
+from service.contracts.base import Sent, Text
 from service.contracts.generate import (
     MAX_ALTERNATIVES,
     MAX_NEW_TOKENS,
@@ -38,7 +38,7 @@ SEEDS = 2**63
 """OpenAI's seeds are 64 bits with a sign; ours have none."""
 
 
-class _Arguments(Contract):
+class _Arguments(Sent):
     @model_validator(mode="before")
     @classmethod
     def _null_is_left_out(cls, values: Any) -> Any:
@@ -84,11 +84,15 @@ Ignored = Annotated[Any, Field(description="accepted, and ignored")]
 Off = Annotated[Any, AfterValidator(_only(0, [], {}, "none", "auto")), Field(description="accepted where it is off")]
 """An official argument for something that this server does not do."""
 
-Texts = Annotated[tuple[Text, ...], BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...])]
+Texts = Annotated[
+    tuple[Text, ...], Field(fail_fast=True), BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...])
+]
 """A text, or several."""
 
 Stops = Annotated[
-    tuple[StopText, ...], BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...]), Field(max_length=16)
+    tuple[StopText, ...],
+    Field(fail_fast=True, max_length=16),
+    BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...]),
 ]
 """What ends a text, one or several."""
 
@@ -192,7 +196,12 @@ class ChatRequest(GenerationArguments):
 
     messages: Annotated[
         tuple[ChatMessage, ...],
-        Field(min_length=1, max_length=MAX_PROMPTS, examples=[[{"role": "user", "content": "Where is the Louvre?"}]]),
+        Field(
+            fail_fast=True,
+            min_length=1,
+            max_length=MAX_PROMPTS,
+            examples=[[{"role": "user", "content": "Where is the Louvre?"}]],
+        ),
     ]
     max_completion_tokens: Annotated[
         int | None,

@@ -4,17 +4,17 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from service.contracts.base import Contract, Text
+from service.contracts.base import FewNames, Sent, Text
 
 MOST_QUESTIONS = 100
 """In one group; MOST_GROUPS of them at most."""
 
 MOST_GROUPS = 20
 
-Prompts = Annotated[tuple[Text, ...], Field(max_length=MOST_QUESTIONS)]
+Prompts = Annotated[tuple[Text, ...], Field(fail_fast=True, max_length=MOST_QUESTIONS)]
 
 
-class Question(Contract):
+class Question(Sent):
     """A prompt whose continuation can be right or wrong; the aliases count where the model answers freely."""
 
     prompt: Annotated[Text, Field(examples=["The country that the Eiffel Tower stands in is"])]
@@ -27,11 +27,11 @@ class Question(Contract):
         return (self.answer, *self.aliases)
 
 
-Questions = Annotated[tuple[Question, ...], Field(max_length=MOST_QUESTIONS)]
+Questions = Annotated[tuple[Question, ...], Field(fail_fast=True, max_length=MOST_QUESTIONS)]
 
 GroupName = Annotated[
     str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$"), Field(examples=["reasoning"])
 ]
 
-Groups = Annotated[dict[GroupName, Questions], Field(max_length=MOST_GROUPS)]
+Groups = Annotated[dict[GroupName, Questions], FewNames, Field(max_length=MOST_GROUPS)]
 """Questions by group, each scored under its name: `portability.reasoning_acc`."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from service.contracts.base import Contract, RevisionNumber
+from service.contracts.base import Contract, RevisionNumber, Sent
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.scores import Drift
 
@@ -59,7 +59,7 @@ class RevisionPage(Contract):
     revision: Annotated[int | None, Field(description="the head; null before a worker has ever started")]
 
 
-class RollbackRequest(Contract):
+class RollbackRequest(Sent):
     """`POST /rollback`: make a new revision with the active edits of an old one."""
 
     to: Annotated[RevisionNumber, Field(examples=[0])]

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from service.contracts.base import Contract, Text
+from service.contracts.base import Sent, Text
 
 
-class SubjectPrompt(Contract):
+class SubjectPrompt(Sent):
     """What a fact, or a trace, is about."""
 
     prompt: Annotated[Text, Field(examples=["The Eiffel Tower is located in the city of"])]

@@ -41,7 +41,9 @@ class TraceRequest(ReadingRequest, SubjectPrompt):
     target: Annotated[
         Text | None, Field(description="the answer; by default the one token that the model finds likeliest")
     ] = None
-    kinds: Annotated[tuple[Kind, ...], Field(min_length=1, description="which states are restored")] = tuple(Kind)
+    kinds: Annotated[tuple[Kind, ...], Field(fail_fast=True, min_length=1, description="which states are restored")] = (
+        tuple(Kind)
+    )
     tokens: Annotated[Traced, Field(description="of the prompt, those at which states are restored")] = Traced.ALL
     samples: Annotated[int, Field(ge=1, le=MOST_SAMPLES, description="runs with different noise")] = 10
     noise: Annotated[
@@ -49,7 +51,11 @@ class TraceRequest(ReadingRequest, SubjectPrompt):
     ] = 3.0
     noise_subjects: Annotated[
         tuple[Text, ...],
-        Field(max_length=MOST_SUBJECTS, description="whose; by default those of the facts that the project ships"),
+        Field(
+            fail_fast=True,
+            max_length=MOST_SUBJECTS,
+            description="whose; by default those of the facts that the project ships",
+        ),
     ] = ()
     window: Annotated[
         int | None,

@@ -2,11 +2,12 @@
 
 import gzip
 import json
+import logging
 import re
 import socket
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,8 @@ import httpx
 import pytest
 from fastapi.routing import RouteContext
 
+from service import problems
+from service.contracts.problem import FieldError
 from service.settings import Settings
 from tests.service.conftest import serve
 from tests.service.routed import label, routes
@@ -94,6 +97,80 @@ def send_for_ever(connection: socket.socket) -> None:
 def test_identity_is_no_encoding(http: httpx.Client) -> None:
     answer = http.post("/edits", json=EIFFEL, headers={"Content-Encoding": "identity"})
     assert answer.status_code == 202
+
+
+LINES = {
+    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "no path": b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "an authority for a path": b"CONNECT evil.example:80 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "a whole URL": b"GET http://evil.example/edits HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "no request": bytes(range(256)),
+    "TLS": bytes.fromhex("1603010200010001fc0303") + bytes(500),
+    "no host": b"GET /edits HTTP/1.1\r\n\r\n",
+    "two hosts": b"GET /edits HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+    "a host that is none": b"GET /edits HTTP/1.1\r\nHost: [::1\r\n\r\n",
+    "an origin that is none": b"GET /edits HTTP/1.1\r\nHost: localhost\r\nOrigin: http://[\r\n\r\n",
+    "two lengths": b"POST /edits HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "a length of 5000 digits": b"POST /edits HTTP/1.1\r\nHost: localhost\r\nContent-Length: "
+    + b"9" * 5000
+    + b"\r\n\r\n{}",
+    "a length and chunks": b"POST /edits HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "a chunk of -1 bytes": b"POST /edits HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n{}",
+    "endless trailers": b"POST /edits HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+    + b"X: y\r\n" * 20_000,
+    "a new line in a header": b"GET /edits HTTP/1.1\r\nHost: localhost\r\nX: a\rY: b\r\n\r\n",
+    "a long path": b"GET /edits/" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "other bytes in a path": b"GET /edits/\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_what_is_hardly_http_is_refused(http: httpx.Client, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    url = http.base_url
+    with socket.create_connection((url.host, url.port or 0), timeout=60) as connection:
+        with suppress(OSError):  # then it was refused before all of it was read
+            connection.sendall(LINES[name])
+        with suppress(ConnectionResetError):
+            assert connection.recv(10).startswith(b"HTTP/1.1 4")
+    assert http.get("/health").status_code == 200
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+MASSES: dict[str, tuple[str, Any]] = {
+    "names": ("/edits", {f"k{at}": 1 for at in range(100_000)}),
+    "names of a fact": ("/edits", {"facts": [{f"k{at}": 1 for at in range(100_000)}]}),
+    "hyperparameters": ("/edits", {**EIFFEL, "hparams": {f"k{at}": 1 for at in range(100_000)}}),
+    "groups": ("/edits", {**EIFFEL, "portability": {f"k{at}": 1 for at in range(100_000)}}),
+    "paraphrases": ("/edits", {**EIFFEL, "paraphrases": [1] * 300_000}),
+    "facts": ("/edits", {"facts": [{}] * 300_000}),
+    "facts to score": ("/evaluations", {"facts": [1] * 300_000}),
+    "subjects": ("/traces", {"prompt": "a b", "subject": "a", "noise_subjects": [1] * 300_000, "kinds": [1] * 300_000}),
+    "records": ("/benchmarks", {"methods": ["rome"], "records": [{}] * 300_000}),
+    "methods": ("/benchmarks", {"methods": [{}] * 300_000}),
+    "prompts": ("/generate", {"prompt": [1] * 300_000}),
+    "turns": ("/generate", {"messages": [{}] * 300_000}),
+    "stops": ("/v1/completions", {"model": "test-model", "prompt": "a", "stop": [1] * 300_000}),
+    "chat": ("/v1/chat/completions", {"model": "test-model", "messages": [{}] * 300_000}),
+}
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize("name", MASSES)
+def test_a_mass_of_faults_is_told_as_few(http: httpx.Client, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To find and tell all of them, the API would stand still for minutes."""
+    told: list[int] = []
+    said = problems.field_errors
+
+    def counting(errors: Iterable[Any]) -> Iterable[FieldError]:
+        found = list(errors)
+        told.append(len(found))
+        return said(found)
+
+    monkeypatch.setattr(problems, "field_errors", counting)
+    path, body = MASSES[name]
+    assert http.post(path, json=body).status_code in (400, 422)
+    assert sum(told) < 20
 
 
 def nested(depth: int, inner: Any, *, objects: bool) -> bytes:
