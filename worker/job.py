@@ -62,18 +62,18 @@ class Job(ABC, Generic[Document, Result]):
         self.fence()
         if not self.jobs.take_up(job_id):
             return
-        job = self.jobs.get(job_id)
+        noun = self.jobs.noun
         try:
-            self._run(job)
+            self._run(self.jobs.get(job_id))  # which is validated again: others than the API could have written it
         except ProblemError as error:
-            log.info("%s %s failed: %s", job.noun, job_id, error.problem.type)  # the detail may hold a prompt
+            log.info("%s %s failed: %s", noun, job_id, error.problem.type)  # the detail may hold a prompt
             self._end(job_id, "failed", error.problem)
         except (WorkerError, RedisError):
             raise
         except Exception as error:
-            log.exception("%s %s failed", job.noun, job_id)
-            detail = f"The {job.noun} failed: {type(error).__name__}: {error}"
-            self._end(job_id, "failed", ProblemError(500, f"{job.noun}-failed", detail).problem)
+            log.exception("%s %s failed", noun, job_id)
+            detail = f"The {noun} failed: {type(error).__name__}: {error}"
+            self._end(job_id, "failed", ProblemError(500, f"{noun}-failed", detail).problem)
 
     def _end(self, job_id: str, status: str, problem: Problem | None = None) -> None:
         self.fence()

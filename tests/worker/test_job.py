@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -31,6 +32,19 @@ def test_an_unexpected_error_fails_the_job_with_a_reason(desk: Desk) -> None:
     assert job.status == "failed"
     assert job.problem is not None
     assert "out of luck" in job.problem.detail
+    assert desk.jobs.pending() == []
+
+
+def test_a_document_that_no_api_has_written_is_not_run(desk: Desk, redis: Redis, keys: Keys) -> None:
+    """It ends, too, or it would stand first in line for ever."""
+    job_id = desk.new()
+    forged: Any = redis
+    fields = [name for name in forged.hkeys(keys.job(desk.noun, job_id)) if name.startswith("request")]
+    assert fields
+    forged.hset(keys.job(desk.noun, job_id), mapping=dict.fromkeys(fields, '{"method": "os.system", "__class__": 1}'))
+    desk.job(1)(job_id)
+    assert desk.ran == []
+    assert forged.hget(keys.job(desk.noun, job_id), "status") == "failed"
     assert desk.jobs.pending() == []
 
 
