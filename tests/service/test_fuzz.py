@@ -1,11 +1,16 @@
 """Requests made up from the API's own description: no defect, and no answer that the description does not have.
 
-PALIMPSEST_FUZZ=300 asks 300 requests of each operation and kind, and as many sequences: minutes.
+PALIMPSEST_FUZZ=20 asks twenty times as many of them, others each time.
 """
 
+import logging
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import pytest
@@ -19,22 +24,28 @@ from schemathesis.core.result import Ok
 from schemathesis.schemas import BaseSchema
 from schemathesis.specs.openapi import checks
 
+from service import lane
 from service.apikeys import ApiKeys
 from service.contracts.access import Scope
-from service.contracts.exports import ExportRequest
-from service.contracts.lane import LaneAnswer, LaneRequest
-from service.contracts.revisions import ActivationRequest
-from service.errors import ProblemError
 from service.keys import Keys
 from service.settings import Settings
 from tests.service.conftest import serve
-from tests.service.stand_in import StandIn
+from tests.service.fuzzing.asking import Asking, Tally
+from tests.service.fuzzing.description import Operation, operations
+from tests.service.fuzzing.drafts import Draft
+from tests.service.fuzzing.stand import Willing, willing
+from tests.service.fuzzing.wire import wire
 
-EXAMPLES = int(os.environ.get("PALIMPSEST_FUZZ", "6"))
+TIMES = int(os.environ.get("PALIMPSEST_FUZZ", "1"))
+
+EXAMPLES = 6 * TIMES
 """Of each operation, valid and invalid, and of sequences."""
 
 STEPS = 12
 """Requests of a sequence."""
+
+LEAST = 10_000 * TIMES
+"""Different requests that are changed ones."""
 
 LEFT_OUT: list[Any] = [not_a_server_error, checks.positive_data_acceptance, checks.negative_data_rejection]
 """See `no_defect`; and more than a description can say: that a subject must occur in its prompt, for one."""
@@ -42,52 +53,46 @@ LEFT_OUT: list[Any] = [not_a_server_error, checks.positive_data_acceptance, chec
 MOST_QUERY = 5000
 """Characters of a query, each of which may be twelve on the way: a request's line has 64 KiB."""
 
+CONNECTIONS = 3
+
 
 @pytest.fixture(scope="module")
-def worker(valkey_url: str) -> Iterator[StandIn]:
-    """A worker's stand-in for all of this, which knows no exports."""
+def worker(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Willing]:
+    """A worker's stand-in for all of this."""
     with Redis.from_url(valkey_url, decode_responses=True) as redis:
         redis.flushall()
-        stand_in = StandIn(redis, Keys("test-model"))
-
-        def answer(request: LaneRequest) -> Any:
-            if isinstance(request.body, ExportRequest):
-                return _refused(request, ProblemError(409, "not-exact", "A stand-in exports nothing."))
-            if isinstance(request.body, ActivationRequest):
-                return _refused(request, ProblemError(409, "edit-not-applied", "A stand-in applies nothing."))
-            try:
-                return stand_in.answers(request)
-            except ProblemError as error:
-                return _refused(request, error)
-
-        stand_in.answer = answer
-        with stand_in:
-            yield stand_in
+        with willing(redis, Keys("test-model"), tmp_path_factory.mktemp("blobs")) as stand:
+            yield stand
         redis.flushall()
+
+
+@pytest.fixture(scope="module")
+def headers(worker: Willing) -> dict[str, str]:
+    """Those of somebody who may do everything."""
+    return {"Authorization": f"Bearer {ApiKeys(worker.redis).create('fuzz', Scope.ADMIN)}"}
+
+
+@pytest.fixture(scope="module")
+def url(worker: Willing, valkey_url: str) -> Iterator[str]:
+    """A running API, which waits less than usual for revisions that do not come."""
+    blobs: Path = worker.exports.place.parent.parent
+    more: dict[str, Any] = {"redis_url": valkey_url, "blobs": str(blobs), "rate": 1e6, "burst": 10**6}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lane, "REACHED_SECONDS", 0.02)
+        with contextmanager(serve)(Settings(model=worker.keys.model, port=0, **more)) as base:
+            yield base
+
+
+@pytest.fixture(scope="module")
+def schema(url: str) -> BaseSchema:
+    """The description that a running API gives of itself."""
+    return schemathesis.openapi.from_url(f"{url}/openapi.json", timeout=60)
 
 
 def no_defect(_: object, response: Response, __: object) -> None:
     """A revision that is not there yet may be later: 503. Nothing else is at fault but the request."""
     waits = response.status_code == 503 and ":revision-not-reached" in response.text
     assert response.status_code < 500 or waits, response.text
-
-
-def _refused(request: LaneRequest, error: ProblemError) -> LaneAnswer:
-    return LaneAnswer(id=request.id, problem=error.problem)
-
-
-@pytest.fixture(scope="module")
-def headers(worker: StandIn) -> dict[str, str]:
-    """Those of somebody who may do everything."""
-    return {"Authorization": f"Bearer {ApiKeys(worker.redis).create('fuzz', Scope.ADMIN)}"}
-
-
-@pytest.fixture(scope="module")
-def schema(worker: StandIn, valkey_url: str) -> Iterator[BaseSchema]:
-    """The description that a running API gives of itself."""
-    settings = Settings(model=worker.keys.model, port=0, redis_url=valkey_url, rate=1e6, burst=10**6)
-    with contextmanager(serve)(settings) as url:
-        yield schemathesis.openapi.from_url(f"{url}/openapi.json")
 
 
 def asked(examples: int = EXAMPLES, **more: Any) -> settings:
@@ -103,31 +108,73 @@ def asked(examples: int = EXAMPLES, **more: Any) -> settings:
     )
 
 
-@pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
-def test_made_up_requests_are_answered_as_described(
-    schema: BaseSchema, headers: dict[str, str], mode: GenerationMode
-) -> None:
-    asked_for = 0
-    for found in schema.get_all_operations():
-        assert isinstance(found, Ok), found
-        with suppress(Unsatisfiable):  # nothing about GET /health can be wrong
-            asked_for += _ask(found.ok().as_strategy(generation_mode=mode), headers)
-    assert asked_for > 30 * EXAMPLES
+@pytest.fixture(scope="module")
+def made_up(schema: BaseSchema) -> Mapping[str, list[Case[Any]]]:
+    """Cases of each operation, valid and invalid ones."""
+    found: dict[str, list[Case[Any]]] = {}
+    for operation in schema.get_all_operations():
+        assert isinstance(operation, Ok), operation
+        its = found.setdefault(operation.ok().label, [])
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            with suppress(Unsatisfiable):  # nothing about GET /health can be wrong
+                _collect(operation.ok().as_strategy(generation_mode=mode), its)
+    return found
 
 
-def _ask(strategy: Any, headers: dict[str, str]) -> int:
-    seen = 0
-
+def _collect(strategy: Any, found: list[Case[Any]]) -> None:
     @asked()
     @given(case=strategy)
-    def ask(case: Case[Any]) -> None:
-        nonlocal seen
+    def collect(case: Case[Any]) -> None:
         assume(len(str(case.query)) < MOST_QUERY)
-        seen += 1
-        case.call_and_validate(headers=headers, additional_checks=[no_defect], excluded_checks=LEFT_OUT, timeout=60)
+        found.append(case)
 
-    ask()
-    return seen
+    collect()
+
+
+def test_made_up_requests_are_answered_as_described(
+    made_up: Mapping[str, list[Case[Any]]], headers: dict[str, str]
+) -> None:
+    """With every check that schemathesis has."""
+    cases = [case for its in made_up.values() for case in its]
+    for case in cases:
+        case.call_and_validate(headers=headers, additional_checks=[no_defect], excluded_checks=LEFT_OUT, timeout=60)
+    assert len(cases) > 60 * EXAMPLES
+
+
+def test_ten_thousand_changed_requests_are_answered_as_described(
+    schema: BaseSchema,
+    worker: Willing,
+    made_up: Mapping[str, list[Case[Any]]],
+    url: str,
+    headers: dict[str, str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """What was made up, and what makes sense, with changes: no two the same, and every operation has its share."""
+    seed = 0 if TIMES == 1 else SystemRandom().getrandbits(32)
+    asking = Asking({label: list(map(Draft.of, cases)) for label, cases in made_up.items()}, seed, TIMES)
+    todo = operations(schema.raw_schema)
+    makers = [operation for operation in todo if operation.takes_body]
+    enders = [operation for operation in todo if operation.method == "DELETE"]
+    others = [operation for operation in todo if operation not in (*makers, *enders)]
+
+    def ask(operation: Operation) -> tuple[Operation, Tally]:
+        with wire(url, headers) as connection:
+            return operation, asking.ask(connection, operation)
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        tallies = dict(pool.map(ask, makers))
+        with worker.working:  # what is to be cancelled waits
+            tallies |= dict(pool.map(ask, enders))
+        tallies |= dict(pool.map(ask, others))
+    for operation, tally in tallies.items():
+        assert not tally.faults, (operation.label, seed, tally.faults[:3])
+        assert tally.sent >= asking.share(operation), operation.label
+        assert tally.answers[2] > 0, f"{operation.label} never succeeded: {tally.answers}"
+        assert operation.bare or tally.answers[4] > 0, f"{operation.label} never refused: {tally.answers}"
+    sent = Counter(digest for tally in tallies.values() for digest in tally.digests)
+    assert sum(tally.sent for tally in tallies.values()) >= LEAST
+    assert len(sent) >= LEAST
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_made_up_sequences_are_answered_as_described(schema: BaseSchema, headers: dict[str, str]) -> None:
