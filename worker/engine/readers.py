@@ -146,7 +146,7 @@ class Readers:
             if device_error(error) is not None:
                 raise
             # one step is of all of them together
-            log.exception("the generation failed of %s", ", ".join(asked.request.request_id for asked in asking))
+            log.exception("the generation for %s failed", ", ".join(asked.request.request_id for asked in asking))
             problem = ProblemError(
                 500, "generation-failed", "The generation failed; the worker's log says why."
             ).problem

@@ -84,7 +84,7 @@ def test_the_log_names_whose_request_it_is_about(reading: ReadingDesk, caplog: p
     assert ORIGIN.get() == Origin(), "what comes after it would be told in its name"
     with _failing(reading.stand.loaded, FAILURES[0]):
         reading.readers.step()
-    assert caplog.messages[1:] == ["the generation failed of http-one, http-other"]
+    assert caplog.messages[1:] == ["the generation for http-one, http-other failed"]
 
 
 def test_a_failing_step_fails_those_too_who_have_joined_since(reading: ReadingDesk) -> None:
