@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -66,6 +68,21 @@ for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.add_typer(keys.keys, name="keys", rich_help_panel="On this machine")
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"palimpsest {version('palimpsest')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
 
 
 def main() -> None:

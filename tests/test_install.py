@@ -4,13 +4,16 @@ import json
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 LOOK = """
 import asyncio, json
@@ -92,6 +95,8 @@ def test_the_command_is_there(home: Path) -> None:
     assert helped.returncode == 0, helped.stderr
     for command in ("up", "edit", "generate", "rollback", "keys"):
         assert command in helped.stdout
+    told = run(home / "bin" / "palimpsest", "--version", cwd=home)
+    assert told.stdout == f"palimpsest {PROJECT['project']['version']}\n"
     nobody = run(home / "bin" / "palimpsest", "status", "--server", "http://127.0.0.1:1", cwd=home)
     assert nobody.returncode != 0
     assert "Traceback" not in nobody.stderr
