@@ -16,9 +16,9 @@ import httpx
 import pytest
 from fastapi.routing import RouteContext
 
-from service import problems
 from service.contracts.problem import FieldError
 from service.settings import Settings
+from service.wording import field_errors
 from tests.service.conftest import serve
 from tests.service.routed import label, routes
 from tests.service.stand_in import EIFFEL, StandIn, queue_edit
@@ -160,14 +160,13 @@ MASSES: dict[str, tuple[str, Any]] = {
 def test_a_mass_of_faults_is_told_as_few(http: httpx.Client, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """To find and tell all of them, the API would stand still for minutes."""
     told: list[int] = []
-    said = problems.field_errors
 
     def counting(errors: Iterable[Any]) -> Iterable[FieldError]:
         found = list(errors)
         told.append(len(found))
-        return said(found)
+        return field_errors(found)
 
-    monkeypatch.setattr(problems, "field_errors", counting)
+    monkeypatch.setattr("service.problems.field_errors", counting)
     path, body = MASSES[name]
     assert http.post(path, json=body).status_code in (400, 422)
     assert sum(told) < 20
