@@ -22,7 +22,7 @@ def _is_sound(value: str) -> bool:
     from redis.connection import parse_url  # noqa: PLC0415 - whoever only asks a server starts without Redis' client
 
     try:
-        parse_url(value)
+        parse_url(value)  # type: ignore[no-untyped-call]
         parts = urlsplit(value)
     except (ValueError, TypeError):
         return False

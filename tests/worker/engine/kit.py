@@ -1,9 +1,11 @@
 """A tiny model with a ledger, a lease and blobs, as a worker has them."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from redis import Redis
 from torch import Tensor
@@ -13,6 +15,7 @@ from service.contracts.revisions import Revision
 from service.edits import Edits
 from service.keys import Keys
 from service.ledger import Ledger
+from service.origin import ORIGIN
 from tests.service.stand_in import outcome, queue_edit
 from worker.editing.delta import Change, Dense, LowRank, WeightDelta
 from worker.engine.blobs import BlobStore
@@ -24,6 +27,18 @@ from worker.models.loaded import LoadedModel
 from worker.models.view import Weights
 
 TOKEN = "1:tests"
+
+
+def noting_requests(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The request that each line of the log is about, as lines come."""
+    named: list[str] = []
+
+    def note(_: logging.LogRecord) -> bool:
+        named.append(ORIGIN.get().request_id)
+        return True
+
+    caplog.handler.addFilter(note)
+    return named
 
 
 def random_delta(loaded: LoadedModel, *layers: int, seed: int = 0, rank: int = 1, scale: float = 0.3) -> WeightDelta:

@@ -10,7 +10,7 @@ import torch
 
 from service.contracts.revisions import RollbackRequest
 from service.origin import ORIGIN, Origin
-from tests.worker.engine.kit import Boot, bits, same, same_bits
+from tests.worker.engine.kit import Boot, bits, noting_requests, same, same_bits
 from tests.worker.engine.reading_desk import PROMPT, ReadingDesk, asking, refusal, request_of, whole
 from worker.engine import asked, decoding
 from worker.errors import CorruptStateError, DeviceError
@@ -75,8 +75,7 @@ def test_a_failing_step_is_a_problem_and_the_next_request_is_served(
 
 
 def test_the_log_names_whose_request_it_is_about(reading: ReadingDesk, caplog: pytest.LogCaptureFixture) -> None:
-    named: list[str] = []
-    caplog.handler.addFilter(lambda _: named.append(ORIGIN.get().request_id) is None)
+    named = noting_requests(caplog)
     caplog.set_level(logging.INFO)
     reading.ask(request_of(RollbackRequest(to=0), "move"))
     assert (caplog.messages, named) == (["r3 is made, by a rollback"], ["http-move"])

@@ -14,7 +14,7 @@ import torch
 from service.contracts.lane import LaneRequest
 from service.contracts.revisions import RollbackRequest
 from service.origin import ORIGIN, Origin
-from tests.worker.engine.kit import live_checksum, overridden, random_delta
+from tests.worker.engine.kit import live_checksum, noting_requests, overridden, random_delta
 from tests.worker.export.desk import FAR, SECONDS, ExportDesk
 from worker.engine.folder import Folder
 from worker.engine.history import History
@@ -169,8 +169,7 @@ def test_a_file_that_there_is_none_of(open_desk: OpenDesk) -> None:
 def test_a_damaged_blob_is_told_and_others_are_served(
     open_desk: OpenDesk, export: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    named: list[str] = []
-    caplog.handler.addFilter(lambda _: named.append(ORIGIN.get().request_id) is None)
+    named = noting_requests(caplog)
     desk = open_desk()
     first = desk.stand.commit(random_delta(desk.stand.loaded))
     desk.stand.history.rollback(0)
