@@ -20,6 +20,9 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LEFT_OUT = ("hub", "release")
 """Extras that `make setup` does not install."""
 
+PINNED_BY_TORCH = ("cuda-toolkit", "nvidia-", "triton")
+"""What a torch for GPUs requires besides, each at one version."""
+
 SHARED = {
     *("active", "benchmarks", "checks", "contracts", "datasets", "documents", "edits", "errors", "evaluations"),
     *("items", "jobs", "keys", "ledger", "listing", "logs", "origin", "queue", "redis_url", "spans", "traces"),
@@ -45,6 +48,8 @@ def required() -> Iterator[Requirement]:
     while waiting:
         requirement = waiting.pop()
         if requirement.name == PROJECT["project"]["name"]:  # an extra that is made of others
+            continue
+        if requirement.name.startswith(PINNED_BY_TORCH):
             continue
         key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
         if key in seen:
