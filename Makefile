@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq -c constraints.txt
 
-.PHONY: help setup demo serve test lint types imports check docs audit release clean
+.PHONY: help setup demo serve test lint types imports check docs audit notes release clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -60,9 +60,14 @@ $(TOOLS)/bin/cyclonedx-py: constraints.txt
 audit: $(TOOLS)/bin/cyclonedx-py  ## ask for known vulnerabilities of every pinned package; needs the network
 	@$(TOOLS)/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
-release: $(TOOLS)/bin/cyclonedx-py  ## dist/: the wheel, the source, and an SBOM of what `pip install palimpsest[cpu,otel]` brings
+notes:  ## what CHANGELOG.md says of the version in pyproject.toml
+	@awk -v version="$$(sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)" '/^## / {name = $$2; sub(/,$$/, "", name); on = name == version; \
+		found += on} on {print} END {if (!found) {print "CHANGELOG.md says nothing of " version > "/dev/stderr"; exit 1}}' CHANGELOG.md
+
+release: $(TOOLS)/bin/cyclonedx-py  ## dist/: wheel, source, release notes, and an SBOM of what `pip install palimpsest[cpu,otel]` brings
 	@rm -rf dist build/installed
 	@PIP_CONSTRAINT=constraints.txt $(TOOLS)/bin/python -m build --outdir dist .
+	@$(MAKE) notes > dist/NOTES.md
 	@$(PYTHON) -m venv build/installed
 	@build/installed/bin/python -m pip install -qq -c constraints.txt "$$(ls dist/*.whl)[cpu,otel]"
 	@$(TOOLS)/bin/cyclonedx-py environment build/installed --pyproject pyproject.toml --mc-type application \

@@ -117,5 +117,14 @@ def test_ci_runs_what_a_developer_runs() -> None:
 
 def test_make_has_every_target_that_is_promised() -> None:
     text = (ROOT / "Makefile").read_text()
-    for target in ("setup", "demo", "serve", "test", "lint", "types", "imports", "check", "clean"):
+    for target in ("setup", "demo", "serve", "test", "lint", "types", "imports", "check", "release", "clean"):
         assert re.search(rf"^{target}:", text, re.MULTILINE), target
+
+
+def test_release_notes_are_those_of_the_version_alone() -> None:
+    version = PROJECT["project"]["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+    told = subprocess.run(["make", "notes"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.match(rf"## {re.escape(version)}\b", told)
+    assert len(re.findall("^## ", told, re.MULTILINE)) == 1
+    assert told.count("\n- ") > 0
