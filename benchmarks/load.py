@@ -10,8 +10,9 @@ exit code is 1; so it is if the server has failed or did not stop by itself, or 
 was answered by 503 or 504 (`errors`).
 
 `ratio` is the worker's resident memory at the end over that after the warm-up: the mean of the last tenth of the
-samples over that of the tenth that follows the first quarter. 1 is flat. The cache of old revisions is small
-(CACHE_BYTES), so that it is full after the warm-up, and the limits of how often one address may ask are lifted.
+samples over that of the tenth that follows the first quarter. 1 is flat. The worker's caches of old revisions
+and of deltas are small (--cache-bytes), so that they are full after the warm-up, and the limits of how often one
+address may ask are lifted.
 """
 
 import argparse
@@ -51,8 +52,8 @@ KINDS = ("submit", "edit", *MOVES, *GENERATIONS, *READS, "bad")
 WEIGHTS = {"generation": 5, "read": 3, "bad": 1}
 """How often a reader does which."""
 
-CACHE_BYTES = 2**26
-"""Of old revisions in the worker."""
+CACHE_BYTES = 2**24
+"""Of old revisions' weights in the worker, and of deltas: a few of smollm2-135m's by fine-tuning."""
 
 BUSY = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
 """Answers that say: not now, or not in time. All others but a success are wrong."""
@@ -83,7 +84,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     setup = Setup(arguments.model, arguments.dtype, arguments.device, arguments.data_dir)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        with serving(setup, folder, cache_bytes=str(CACHE_BYTES), **UNLIMITED) as server:
+        with serving(setup, folder, cache_bytes=str(arguments.cache_bytes), **UNLIMITED) as server:
             shared = Shared(server.url, _plan(arguments, server.url), Truth(), Tally(), threading.Event())
             with _watched(server, max(1.0, arguments.seconds / SAMPLES)) as samples:
                 _ask(shared, arguments)
@@ -101,6 +102,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         "clients": arguments.clients,
         "model": arguments.model,
         "method": arguments.method,
+        "cache_bytes": arguments.cache_bytes,
         "revisions": revisions,
         "edits_applied": len(shared.truth.edits),
         **figures,
@@ -210,6 +212,7 @@ def _arguments() -> argparse.Namespace:
     found.add_argument("--clients", type=int, default=8, help="3 at least")
     found.add_argument("--tokens", type=int, default=12, help="of every continuation")
     found.add_argument("--pause", type=float, default=8.0, help="most seconds from an edit's end to a move")
+    found.add_argument("--cache-bytes", type=int, default=CACHE_BYTES, help="as PALIMPSEST_CACHE_BYTES")
     arguments = found.parse_args()
     if arguments.clients < 3:  # noqa: PLR2004 - one that edits, one that moves the head, one that reads
         found.error("--clients must be 3 at least")

@@ -29,7 +29,7 @@ def main() -> None:
         for score, style in (("p50_ms", "-"), ("p95_ms", ":")):
             points = [(part["seconds"] / 60, part[score] / 1e3) for part in run["over_time"][kind]]
             _line(axes[1], points, style, colour, kind if score == "p50_ms" else None)
-    axes[0].set(title="resident memory, MB", yscale="log", xlabel="minutes")
+    axes[0].set(title="resident memory, MB", ylim=(0, None), xlabel="minutes")
     axes[1].set(title="latency, s: median, and 95th percentile (dotted)", yscale="log", xlabel="minutes")
     for axis in axes:
         axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -32,7 +32,7 @@ def run(model: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PALIMPSEST_")}
     env = {**kept, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "benchmarks.load", *options, "--json"]
-    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=900)
 
 
 @pytest.fixture(scope="module")
