@@ -1,5 +1,7 @@
 """Health: does the process live, can it do its work."""
 
+import time
+
 from fastapi import APIRouter, Request
 
 from service.board import Notices
@@ -9,6 +11,9 @@ from service.dependencies import WithServices
 from service.errors import no_worker
 
 router = APIRouter(tags=["health"])
+
+LOOKS, LOOK_SECONDS = 20, 0.05
+"""How often, and how far apart, a worker at the head is looked for: who has just moved it says so a moment later."""
 
 
 @router.get("/health", summary="Does the process live?")
@@ -20,14 +25,16 @@ async def health(request: Request, services: WithServices) -> Health:
 @router.get("/ready", summary="Can it do its work?")
 def ready(services: WithServices) -> Ready:
     """200 if a worker serves the head, with every worker's lag; otherwise a 503 problem that says why not."""
-    notices = services.board.look()
-    notices.ready_card()
-    head = notices.head
-    serving = next((worker for worker in notices.ready if worker.revision == head), None)
-    if serving is None or head is None:
-        served = "; ".join(map(_served, notices.workers))
-        raise no_worker(notices.model, f"{served}, and the head is {_name(head)}. Try again soon.")
-    return Ready(model=notices.model, revision=head, worker=serving, workers=_lags(notices, head))
+    for _ in range(LOOKS):
+        notices = services.board.look()
+        notices.ready_card()
+        head = notices.head
+        serving = next((worker for worker in notices.ready if worker.revision == head), None)
+        if serving is not None and head is not None:
+            return Ready(model=notices.model, revision=head, worker=serving, workers=_lags(notices, head))
+        time.sleep(LOOK_SECONDS)
+    served = "; ".join(map(_served, notices.workers))
+    raise no_worker(notices.model, f"{served}, and the head is {_name(head)}. Try again soon.")
 
 
 def _lags(notices: Notices, head: int) -> tuple[WorkerLag, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from importlib.metadata import version
+from threading import Timer
 
 import httpx
 import pytest
@@ -49,6 +50,16 @@ def test_ready_while_the_worker_is_behind(http: httpx.Client, worker: StandIn) -
     answer = http.get("/ready")
     assert answer.status_code == 503
     assert "it serves r0, and the head is r1" in answer.json()["detail"]
+
+
+def test_ready_waits_a_moment_for_the_worker_that_moves_the_head(http: httpx.Client, worker: StandIn) -> None:
+    worker.append(RevisionKind.ROLLBACK, to=0)
+    worker.heartbeat(revision=0)
+    telling = Timer(0.2, worker.heartbeat)
+    telling.start()
+    answer = http.get("/ready")
+    telling.join()
+    assert (answer.status_code, answer.json()["revision"]) == (200, 1)
 
 
 def test_ready_tells_how_far_each_worker_is_behind(http: httpx.Client, worker: StandIn) -> None:
