@@ -33,14 +33,14 @@ import psutil
 from benchmarks.bench import changes, method_options, parser, report
 from benchmarks.generate_alone import Setup
 from benchmarks.generate_served import Server, serving
-from benchmarks.load_bad import ask_badly, bad_requests
-from benchmarks.load_caller import Caller, Plan, Shared
-from benchmarks.load_checks import Truth, WrongAnswerError
-from benchmarks.load_end import check_log, checked_at_rest, settled
-from benchmarks.load_memory import MemoryWatch, growth, memory_figures
-from benchmarks.load_reading import GENERATIONS, READS
-from benchmarks.load_tally import Tally
-from benchmarks.load_writing import MOVES, edit, move
+from benchmarks.loading.bad import ask_badly, bad_requests
+from benchmarks.loading.caller import Caller, Plan, Shared
+from benchmarks.loading.checks import Truth, WrongAnswerError
+from benchmarks.loading.end import check_log, checked_at_rest, settled
+from benchmarks.loading.memory import MemoryWatch, growth, memory_figures
+from benchmarks.loading.reading import GENERATIONS, READS
+from benchmarks.loading.tally import Tally
+from benchmarks.loading.writing import MOVES, edit, move
 from service.client import Palimpsest
 from service.contracts.problem import PROBLEM_TYPE
 from service.datasets.sources import SHIPPED, open_dataset

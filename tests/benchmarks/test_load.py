@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.load import KINDS
-from benchmarks.load_bad import bad_requests
+from benchmarks.loading.bad import bad_requests
 from tests.families import save_tiny_model
 
 OF_FT_M = (

@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.load_bad import Bad, ask_badly, check_refusal
-from benchmarks.load_checks import Truth, WrongAnswerError, check_ledger, check_states, check_target
-from benchmarks.load_memory import growth, memory_figures
-from benchmarks.load_reading import check_parting
-from benchmarks.load_tally import Tally
+from benchmarks.loading.bad import Bad, ask_badly, check_refusal
+from benchmarks.loading.checks import Truth, WrongAnswerError, check_ledger, check_states, check_target
+from benchmarks.loading.memory import growth, memory_figures
+from benchmarks.loading.reading import check_parting
+from benchmarks.loading.tally import Tally
 from service.contracts.edits import Edit
 from service.contracts.generate import Comparison
 from service.contracts.revisions import Revision

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from benchmarks.load_caller import Caller, Plan, Shared
-from benchmarks.load_checks import Truth, WrongAnswerError
-from benchmarks.load_reading import (
+from benchmarks.loading.caller import Caller, Plan, Shared
+from benchmarks.loading.checks import Truth, WrongAnswerError
+from benchmarks.loading.reading import (
     completion,
     completion_stream,
     generate,
@@ -19,7 +19,7 @@ from benchmarks.load_reading import (
     metrics,
     ready,
 )
-from benchmarks.load_tally import Tally
+from benchmarks.loading.tally import Tally
 
 PROMPT = "The Louvre is located in the city of"
 HEAD = 4

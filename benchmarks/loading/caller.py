@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 
-from benchmarks.load_bad import Bad
-from benchmarks.load_checks import Truth
-from benchmarks.load_tally import Tally
+from benchmarks.loading.bad import Bad
+from benchmarks.loading.checks import Truth
+from benchmarks.loading.tally import Tally
 from service.client import Palimpsest
 from service.contracts.edits import Fact
 

@@ -1,6 +1,6 @@
 """Draw what a run of benchmarks.load printed: memory of each process, and latency of some kinds, over time, as one SVG.
 
-python -m benchmarks.load_figure RUN.json --out docs/load.svg
+python -m benchmarks.loading.figure RUN.json --out docs/load.svg
 """
 
 import json
@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib import pyplot as plt
 
 from benchmarks.figures import figure_arguments
-from benchmarks.load_memory import ROLES
+from benchmarks.loading.memory import ROLES
 
 SHOWN = ("edit", "generate", "rollback", "list_revisions")
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")

@@ -6,9 +6,9 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.generate_alone import Setup
-from benchmarks.load_caller import Caller, Shared
-from benchmarks.load_reading import check_comparisons
-from benchmarks.load_tally import Tally
+from benchmarks.loading.caller import Caller, Shared
+from benchmarks.loading.reading import check_comparisons
+from benchmarks.loading.tally import Tally
 from service.contracts.generate import GenerateRequest
 
 COMPLAINTS = ("Traceback", "did not stop in time", "ended by itself", "CRITICAL")

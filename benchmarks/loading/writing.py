@@ -2,9 +2,9 @@
 
 import time
 
-from benchmarks.load_caller import Caller
-from benchmarks.load_checks import check_target, require
-from benchmarks.load_reading import check_comparisons
+from benchmarks.loading.caller import Caller
+from benchmarks.loading.checks import check_target, require
+from benchmarks.loading.reading import check_comparisons
 from service.contracts.edits import Edit, EditRequest, EditStatus
 from service.contracts.generate import GenerateRequest
 from service.contracts.revisions import Revision, RevisionKind

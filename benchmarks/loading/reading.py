@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from benchmarks.load_caller import Caller
-from benchmarks.load_checks import require
+from benchmarks.loading.caller import Caller
+from benchmarks.loading.checks import require
 from service.connection import raise_for_problem
 from service.contracts.generate import Comparison, GenerateAnswer, GeneratedPiece, GenerateRequest, Side
 from service.contracts.openai_answers import Completion, ServedModels

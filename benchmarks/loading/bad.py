@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import httpx
 from pydantic import ValidationError
 
-from benchmarks.load_checks import WrongAnswerError, require
+from benchmarks.loading.checks import WrongAnswerError, require
 from service.contracts.openai_answers import OpenAIErrorAnswer
 from service.contracts.problem import PROBLEM_TYPE, Problem
 from service.problems import MEDIA_TYPE, OPENAI_CODES, OPENAI_PATHS
