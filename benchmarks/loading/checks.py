@@ -1,7 +1,7 @@
 """What a load run knows to be true, and finds every answer wrong by that contradicts it."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from service.contracts.edits import Edit, EditStatus
 from service.contracts.revisions import Revision, RevisionKind
@@ -79,11 +79,9 @@ class Truth:
         require(before == revision, f"edit {edit.id} is told to have made r{revision}, and before it was r{before}")
         return revision
 
-    def seen(self, edit: Edit) -> None:
-        """An edit is told once more; if it was applied once, then it still is."""
-        with self._lock:
-            known = edit.id in self._edits
-        if known or edit.status in APPLIED:
+    def seen(self, edit: Edit, known: Collection[str]) -> None:
+        """An edit is told once more, to somebody who knew beforehand that those of `known` are applied."""
+        if edit.id in known or edit.status in APPLIED:
             self.applied(edit)
 
     def settle(self, lines: Sequence[Revision], edits: Iterable[Edit]) -> None:

@@ -101,11 +101,11 @@ def check_parting(found: Comparison) -> None:
 
 def list_edits(caller: Caller) -> None:
     """GET /edits."""
-    least = caller.truth.head
+    least, known = caller.truth.head, caller.truth.edits
     with caller.tally.timed("list_edits"):
         page = caller.client.edits.page(caller.draw.randint(1, 50))
     for edit in page.edits:
-        caller.truth.seen(edit)
+        caller.truth.seen(edit, known)
     caller.truth.saw(page.revision, least)
 
 

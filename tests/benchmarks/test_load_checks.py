@@ -146,7 +146,7 @@ def test_a_revision_that_speaks_and_is_not_listed_is_found() -> None:
         lambda truth: truth.applied(edit("a", 2)),
         lambda truth: truth.applied(edit("a", None)),
         lambda truth: truth.applied(edit("d", None, "failed")),
-        lambda truth: truth.seen(edit("a", None, "queued")),
+        lambda truth: truth.seen(edit("a", None, "queued"), {"a"}),
     ],
 )
 def test_what_contradicts_what_was_seen_is_found(contradicts: Callable[[Truth], None]) -> None:
@@ -160,8 +160,9 @@ def test_what_agrees_with_what_was_seen_is_right() -> None:
     truth.spoke("base", 0, 6)
     truth.spoke("head", 7, 6)
     truth.listed(line(2, "edit", "ab", edit="b").model_copy(update={"active": ("b",)}))
-    truth.seen(edit("a", 1, "reverted"))
-    truth.seen(edit("d", None, "running"))
+    truth.seen(edit("a", 1, "reverted"), {"a"})
+    truth.seen(edit("a", None, "running"), ())  # on a page that was read before it ended
+    truth.seen(edit("d", None, "running"), {"a"})
     assert truth.head == 7
 
 
