@@ -51,7 +51,6 @@ def bad_requests(model: str) -> tuple[Bad, ...]:
         Bad("POST", "/edits", 422, invalid, "facts", {"facts": []}),
         Bad("POST", "/edits", 422, "unknown-method", "method", {**fact, "method": "wishing"}),
         Bad("POST", "/edits", 422, "invalid-hparams", "hparams.layer", {**fact, "hparams": {"layer": 3}}),
-        Bad("POST", "/edits", 422, "too-long", "prompt", {**fact, "prompt": f"The Louvre {LONG}"}),
         Bad("POST", "/edits", 409, "head-moved", "base_revision", {**fact, "base_revision": NOWHERE}),
         Bad("POST", f"/edits/{NOBODY}/revert", 404, "not-found"),
         Bad("POST", f"/edits/{NOBODY}/reapply", 404, "not-found"),
