@@ -1,6 +1,8 @@
 """What deploy/ holds, read as the programs that it is for read it."""
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,36 @@ import promql_parser
 import yaml
 
 ROOT = Path(__file__).parents[1]
+BASE = ROOT / "deploy/kubernetes/base"
+PROMETHEUS = ROOT / "deploy/prometheus"
 
 VARIABLES = {"$__rate_interval": "5m", "$__range": "3h", "$model": ".*"}
 """Grafana's, and what it may put in their place."""
+
+
+def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command at the root of the project."""
+    env = {**os.environ, **environment}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+
+def compose_file() -> dict[str, Any]:
+    """The compose file, parsed."""
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    return loaded
+
+
+def manifests() -> Iterator[dict[str, Any]]:
+    """Every object of the base, as it is written."""
+    for path in sorted(BASE.glob("*.yaml")):
+        yield from (each for each in yaml.safe_load_all(path.read_text()) if each["kind"] != "Kustomization")
+
+
+def pods() -> Iterator[dict[str, Any]]:
+    """What is run."""
+    for each in manifests():
+        if each["kind"] in ("Deployment", "StatefulSet"):
+            yield each["spec"]["template"]["spec"]
 
 
 def dashboard() -> dict[str, Any]:
@@ -22,7 +51,7 @@ def dashboard() -> dict[str, Any]:
 
 def rules() -> list[dict[str, Any]]:
     """The alert rules for Prometheus."""
-    (group,) = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())["groups"]
+    (group,) = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"]
     found: list[dict[str, Any]] = group["rules"]
     return found
 
