@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 class Stored:
     """Objects by name, in a folder beside the blobs: a path, or a URL that fsspec knows. Names are requests' ids.
 
-    most: archives that are made of them at the same time, of one caller one less, if he is counted.
+    most: archives that are made of them at the same time, of one caller one less, where callers are told apart.
     """
 
     def __init__(self, blobs: str, most: int) -> None:

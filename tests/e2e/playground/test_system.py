@@ -27,7 +27,9 @@ def test_it_shows_the_model_the_line_and_the_workers(page: Page, place: Place) -
     line = page.get_by_role("region", name="In line", exact=True)
     expect(line).to_contain_text("Nothing runs and nothing waits.")
 
-    running, waiting = (place.submit(hparams={**HPARAMS, **SLOW}) for _ in range(2))
+    facts = [{**FACT, "prompt": f"{'Yes, ' * yes}{FACT['prompt']}"} for yes in range(20)]
+    long = {**HPARAMS, **SLOW}  # one after the other: the page looks at the line every three seconds
+    running, waiting = (place.submit_batch(facts, hparams=long) for _ in range(2))
     expect(line).to_contain_text("1 job running, 1 waiting")
     expect(line).to_contain_text(FACT["prompt"])
     assert grave_faults_in_both_themes(page) == []
