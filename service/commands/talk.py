@@ -2,9 +2,9 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from service.client import Palimpsest
@@ -18,6 +18,9 @@ Heard = SimpleQueue[tuple[Side, str | Exception | None]]
 
 LEAVE_SECONDS = 1.0
 """How long a side that is no longer listened to is waited for: it hears of that with its next token."""
+
+LOOK_SECONDS = 0.2
+"""How often a wait for the next word is begun again: a Ctrl-C just before it would be noticed only with that word."""
 
 
 @dataclass
@@ -67,7 +70,7 @@ class Talk:
         try:
             left = len(arguments)
             while left:
-                side, said = heard.get()
+                side, said = _next(heard)
                 if isinstance(said, Exception):
                     raise said
                 if said is None:
@@ -96,3 +99,9 @@ class Talk:
             heard.put((side, None))
         except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
             heard.put((side, error))
+
+
+def _next(heard: Heard) -> tuple[Side, str | Exception | None]:
+    while True:
+        with suppress(Empty):
+            return heard.get(timeout=LOOK_SECONDS)
