@@ -1,5 +1,6 @@
 """The commands that rewrite facts: one, or all of a file."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -29,16 +30,23 @@ DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Compute and measu
 
 def edit(
     prompt: Annotated[
-        str, typer.Argument(help='What the model continues: "The Eiffel Tower is located in the city of".')
-    ],
-    subject: Annotated[str, typer.Option(help="Whom the fact is about, verbatim in the prompt.")],
-    target_new: Annotated[str, typer.Option(help="What the model should say.")],
+        str | None,
+        typer.Argument(
+            metavar="[PROMPT]", help='What the model continues: "The Eiffel Tower is located in the city of".'
+        ),
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Whom the fact is about, verbatim in the prompt.")] = None,
+    target_new: Annotated[str | None, typer.Option(help="What the model should say.")] = None,
     target_true: Annotated[str | None, typer.Option(help="What it says now; adds scores.")] = None,
     paraphrase: Annotated[
         list[str] | None, typer.Option(metavar="PROMPT", help="A prompt that should follow the edit; repeatable.")
     ] = None,
     neighborhood: Annotated[
         list[str] | None, typer.Option(metavar="PROMPT", help="A prompt that must not change; repeatable.")
+    ] = None,
+    facts: Annotated[
+        typer.FileBinaryRead | None,
+        typer.Option("--batch", metavar="FILE", help="All facts of a file instead of one; see `batch`."),
     ] = None,
     method: MethodOption = "rome",
     hparam: HparamOption = None,
@@ -49,7 +57,14 @@ def edit(
     as_json: JsonOption = False,
     server: ServerOption = SERVER,
 ) -> None:
-    """Rewrite one fact in the model's weights."""
+    """Rewrite one fact in the model's weights, or all facts of a file."""
+    needed = {"PROMPT": prompt, "--subject": subject, "--target-new": target_new}
+    allowed = {"--target-true": target_true, "--paraphrase": paraphrase, "--neighborhood": neighborhood}
+    if facts is not None:
+        _refuse([name for name, value in {**needed, **allowed}.items() if value], "is in the file that --batch names")
+        batch(facts, method, hparam, base_revision, require, dry_run, wait, as_json, server)
+        return
+    _refuse([name for name, value in needed.items() if value is None], "is missing; or name a file with --batch")
     fact = {"prompt": prompt, "subject": subject, "target_new": target_new, "target_true": target_true}
     prompts = {"paraphrases": paraphrase or (), "neighborhood": neighborhood or ()}
     options = _options(method, hparam, base_revision, require, dry_run=dry_run)
@@ -95,6 +110,12 @@ def show_edit(edit: Edit, console: Console) -> None:
     say_how_it_stands(edit, f", and made revision r{edit.revision}" if edit.revision is not None else "", console)
     if edit.status is EditStatus.APPLIED:
         console.print(f"undo it: palimpsest revert {edit.id}", style="dim", highlight=False)
+
+
+def _refuse(names: Sequence[str], why: str) -> None:
+    """Refuse the first of these arguments, if there is one."""
+    if names:
+        raise typer.BadParameter(why, param_hint=names[0])
 
 
 def _options(

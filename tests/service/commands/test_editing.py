@@ -53,15 +53,33 @@ def facts_file(folder: Path, facts: int) -> str:
     return str(path)
 
 
-def test_a_batch_shows_means_and_the_worst_facts(ask: Run, worker: StandIn, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [("batch",), ("edit", "--batch")])
+def test_a_batch_shows_means_and_the_worst_facts(
+    command: tuple[str, ...], ask: Run, worker: StandIn, tmp_path: Path
+) -> None:
     with acting(worker, worker.apply):
-        code, output, _ = ask("batch", facts_file(tmp_path, 12))
+        code, output, _ = ask(*command, facts_file(tmp_path, 12), "--hparam", "v_lr=0.1")
     assert code == 0
     assert "means over 12 facts" in output
     assert "12 of 12 rewrites took" in output
     assert f"0. {EIFFEL['prompt']}" in output
     assert "is applied, and made revision r1" in output
-    assert worker.edits.page(None, 2, lambda _: True)[0][0].fact_count == 12
+    kept = worker.edits.page(None, 2, lambda _: True)[0][0]
+    assert (kept.fact_count, kept.request.hparams) == (12, {"v_lr": 0.1})
+
+
+@pytest.mark.parametrize("missing", [EDIT[:2], EDIT[:4], ("edit", *EDIT[2:])])
+def test_an_edit_needs_a_fact_or_a_file(missing: tuple[str, ...], ask: Run) -> None:
+    code, _, errors = ask(*missing)
+    assert code == 2
+    assert "is missing; or name a file with --batch" in errors
+
+
+@pytest.mark.parametrize("extra", [EDIT[1:2], EDIT[2:4], ("--paraphrase", "a")])
+def test_an_edit_takes_a_fact_or_a_file(extra: tuple[str, ...], ask: Run, tmp_path: Path) -> None:
+    code, _, errors = ask("edit", "--batch", facts_file(tmp_path, 1), *extra)
+    assert code == 2
+    assert "is in the file that --batch names" in errors
 
 
 def test_a_batch_of_one_shows_both_sides(ask: Run, worker: StandIn, tmp_path: Path) -> None:
