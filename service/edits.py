@@ -1,5 +1,6 @@
 """The edits of a model: long jobs that may end as a revision, and are then in force or not."""
 
+from collections import Counter
 from collections.abc import Callable
 
 from redis import Redis
@@ -12,6 +13,9 @@ from service.keys import Keys
 
 IsActive = Callable[[str], bool]
 """Says whether an applied edit is in force at the head."""
+
+UNENDED = (EditStatus.QUEUED, EditStatus.RUNNING)
+"""What an edit is before it ends."""
 
 
 def _always(_: str) -> bool:
@@ -28,7 +32,7 @@ class Edits(Jobs[AnyEditRequest, Edit]):
 
     def asked(self, request: AnyEditRequest) -> dict[str, str]:
         """The fields with which an edit begins."""
-        return {**request_fields(request), "fact_count": str(len(request.facts))}
+        return {**request_fields(request), "fact_count": str(len(request.facts)), "method": request.method}
 
     def get(self, job_id: str, is_active: IsActive = _always) -> Edit:
         """One edit with all its facts."""
@@ -47,6 +51,14 @@ class Edits(Jobs[AnyEditRequest, Edit]):
     ) -> tuple[list[Edit], int | None]:
         """Up to `limit` edits at a glance, newest first, numbered below `before`; and the cursor that follows."""
         return self.newest(before, limit, status, lambda edit: _seen(edit, is_active))
+
+    def unended(self) -> Counter[tuple[str, str]]:
+        """How many edits are queued or running, by method and status; no request is read for it."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for edit_id in self.pending():
+            pipeline.hmget(self._keys.job(self.noun, edit_id), "method", "status")
+        read = ((method or "", status) for method, status in pipeline.execute())
+        return Counter((method, status) for method, status in read if status in UNENDED)
 
     def end(
         self, edit_id: str, status: EditStatus, problem: Problem | None = None, outcome: Outcome | None = None

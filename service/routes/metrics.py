@@ -82,6 +82,12 @@ def _line(services: Services) -> Iterator[GaugeMetricFamily]:
     for jobs in kinds:
         pending.add_metric([services.keys.model, jobs.noun], sum(noun == jobs.noun for noun, _ in line))
     yield pending
+    edits = GaugeMetricFamily(
+        "palimpsest_edits_pending", "Edits queued or running", labels=["model", "method", "status"]
+    )
+    for (method, status), count in sorted(services.edits.unended().items()):
+        edits.add_metric([services.keys.model, method, status], count)
+    yield edits
     since = services.board.waiting_since(line)
     yield _gauge(
         "palimpsest_queue_wait_seconds",

@@ -46,6 +46,18 @@ def test_where_everything_stands(http: httpx.Client, worker: StandIn) -> None:
     }
 
 
+def test_edits_by_method_and_status(http: httpx.Client, worker: StandIn) -> None:
+    first, *_ = [queue_edit(worker.edits, method=method) for method in ("rome", "rome", "memit", "memit", "memit")]
+    worker.edits.take_up(first.id)
+    cancelled = queue_edit(worker.edits)
+    worker.edits.cancel(cancelled.id)
+    assert _read(http)["palimpsest_edits_pending"] == [
+        ({**MODEL, "method": "memit", "status": "queued"}, 3),
+        ({**MODEL, "method": "rome", "status": "queued"}, 1),
+        ({**MODEL, "method": "rome", "status": "running"}, 1),
+    ]
+
+
 def test_a_head_without_edits_is_as_far_from_the_base_as_the_base(http: httpx.Client, worker: StandIn) -> None:
     edit = queue_edit(worker.edits)
     worker.edits.take_up(edit.id)
