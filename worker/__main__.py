@@ -95,10 +95,12 @@ def _load_and_serve(
     from worker.engine.device import device_error  # noqa: PLC0415
     from worker.engine.model_thread import ModelThread  # noqa: PLC0415
     from worker.models.loading import load  # noqa: PLC0415
+    from worker.models.memory import map_large  # noqa: PLC0415
     from worker.serving import Serving  # noqa: PLC0415
 
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()
+    map_large()
     thread = ModelThread()
     thread.start()
     try:

@@ -17,6 +17,12 @@ MOST_TOKENS = {"cpu": 1024, "cuda": 65_536}
 LOGITS_AT_ONCE = 2**24
 """Elements of a matrix of logits; what is read at more positions is computed piece by piece."""
 
+LARGE = 2**20
+"""Bytes from which memory is mapped by itself. The page faults cost a forward pass 4 % at most, and an edit nothing
+that could be measured."""
+
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+
 STREAMS, WIDE = 20, 8
 """Tensors of the hidden size, and of the MLP's width, that a block keeps for its backward pass (an upper bound)."""
 
@@ -37,11 +43,22 @@ def memory(device: torch.device) -> dict[str, float]:
     return {"free": float(torch.cuda.mem_get_info(device)[0]), **{name: float(size) for name, size in held.items()}}
 
 
+def map_large() -> None:
+    """Have the C library return LARGE tensors to the system as soon as they are freed, where it can.
+
+    By itself glibc takes sizes that it has once seen freed, up to 32 MiB, from its heaps from then on. There, what stays
+    leaves gaps between what passes, and a process that edits and answers grows for hours.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, LARGE)
+
+
 def give_back() -> None:
     """Return free memory to the system, where the C library can.
 
-    What stays of an edit is small and lies among large passing tensors; they leave gaps that nothing else fits into,
-    megabytes an edit, until somebody asks for them to be returned.
+    What stays of an edit is small and lies among passing tensors; they leave gaps that nothing else fits into, until
+    somebody asks for them to be returned.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
