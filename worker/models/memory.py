@@ -46,8 +46,8 @@ def memory(device: torch.device) -> dict[str, float]:
 def map_large() -> None:
     """Have the C library return LARGE tensors to the system as soon as they are freed, where it can.
 
-    By itself glibc takes sizes that it has once seen freed, up to 32 MiB, from its heaps from then on. There, what stays
-    leaves gaps between what passes, and a process that edits and answers grows for hours.
+    By itself glibc takes sizes that it has once seen freed, up to 32 MiB, from its heaps from then on. There, what
+    stays leaves gaps between what passes, and a process that edits and answers grows for hours.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
