@@ -1,11 +1,12 @@
 """The edits of a model: long jobs that may end as a revision, and are then in force or not."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from redis import Redis
 
 from service.contracts.edits import AnyEditRequest, Edit, EditStatus, Outcome
+from service.contracts.jobs import has_ended
 from service.contracts.problem import Problem
 from service.documents import Shape, cut, request_fields
 from service.jobs import Jobs, utcnow
@@ -13,9 +14,6 @@ from service.keys import Keys
 
 IsActive = Callable[[str], bool]
 """Says whether an applied edit is in force at the head."""
-
-UNENDED = (EditStatus.QUEUED, EditStatus.RUNNING)
-"""What an edit is before it ends."""
 
 
 def _always(_: str) -> bool:
@@ -52,13 +50,12 @@ class Edits(Jobs[AnyEditRequest, Edit]):
         """Up to `limit` edits at a glance, newest first, numbered below `before`; and the cursor that follows."""
         return self.newest(before, limit, status, lambda edit: _seen(edit, is_active))
 
-    def unended(self) -> Counter[tuple[str, str]]:
-        """How many edits are queued or running, by method and status; no request is read for it."""
+    def unended(self, edit_ids: Iterable[str]) -> Counter[tuple[str, str]]:
+        """How many of these are queued or running, by method and status; no request is read for it."""
         pipeline = self._redis.pipeline(transaction=False)
-        for edit_id in self.pending():
+        for edit_id in edit_ids:
             pipeline.hmget(self._keys.job(self.noun, edit_id), "method", "status")
-        read = ((method or "", status) for method, status in pipeline.execute())
-        return Counter((method, status) for method, status in read if status in UNENDED)
+        return Counter((method or "", status) for method, status in pipeline.execute() if not has_ended(status))
 
     def end(
         self, edit_id: str, status: EditStatus, problem: Problem | None = None, outcome: Outcome | None = None

@@ -85,7 +85,8 @@ def _line(services: Services) -> Iterator[GaugeMetricFamily]:
     edits = GaugeMetricFamily(
         "palimpsest_edits_pending", "Edits queued or running", labels=["model", "method", "status"]
     )
-    for (method, status), count in sorted(services.edits.unended().items()):
+    edit_ids = (job_id for noun, job_id in line if noun == services.edits.noun)
+    for (method, status), count in sorted(services.edits.unended(edit_ids).items()):
         edits.add_metric([services.keys.model, method, status], count)
     yield edits
     since = services.board.waiting_since(line)
