@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from worker.editing.hparams import TemplateSpec
 from worker.editing.progress import Step, Steps
@@ -46,10 +47,9 @@ def sample(loaded: LoadedModel, specs: Sequence[TemplateSpec], seed: int) -> Ste
 @torch.no_grad()
 def _continue(loaded: LoadedModel, ids: Tensor, length: int, generator: torch.Generator) -> Tensor:
     """Continue rows of tokens [B, T] to `length` tokens, each drawn from the TOP_K likeliest."""
-    text, cache = ids, None
+    text, cache = ids, DynamicCache(config=loaded.model.config)
     while text.shape[1] < length:
-        output = loaded.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache = output.past_key_values
+        output = loaded.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1)
         top, tokens = output.logits[:, -1].float().cpu().topk(min(TOP_K, output.logits.shape[-1]), dim=-1)
         ids = tokens.gather(1, torch.multinomial(top.softmax(-1), 1, generator=generator)).to(loaded.device)
         text = torch.cat([text, ids], dim=1)

@@ -141,7 +141,7 @@ class Decoding:
         new, device = ids.shape[1], self._loaded.device
         inputs = {"attention_mask": cache.mask(new, device), "position_ids": cache.positions(new, device)}
         with self._loaded.reading(), self._view(weights):
-            through = self._loaded.trunk(input_ids=ids, past_key_values=cache.cache, use_cache=True, **inputs)
+            through = self._loaded.trunk(input_ids=ids, cache=cache.cache, use_cache=True, **inputs)
             return self._loaded.logits(through.last_hidden_state[:, -1])
 
     def _say(self, rows: Sequence[Row], logits: Tensor) -> None:

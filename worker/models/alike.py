@@ -32,13 +32,13 @@ def at_last_tokens(
     if common:
         with loaded.reading(), captured(saying or taking, stop=True):
             ids = torch.tensor([rows[0].ids[:common]], device=loaded.device)
-            loaded.trunk(input_ids=ids, past_key_values=cache, use_cache=True)
+            loaded.trunk(input_ids=ids, cache=cache, use_cache=True)
         cache.batch_repeat_interleave(len(rows))
     lengths = torch.tensor([len(row.ids) - common for row in rows])
     with loaded.reading(), ExitStack() as stack:
         taken = stack.enter_context(captured(taking, stop=saying is None))
         said = None if saying is None else stack.enter_context(captured(saying, stop=True))
-        loaded.trunk(**_rest(loaded, rows, common, lengths), past_key_values=cache, use_cache=True)
+        loaded.trunk(**_rest(loaded, rows, common, lengths), cache=cache, use_cache=True)
     keys = _picked(taken, lengths, output=False)
     return keys, keys[:, :0] if said is None else _picked(said, lengths, output=True)
 

@@ -50,7 +50,7 @@ class Blocks:
                 inputs_embeds=entering.detach(),
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
+                cache=cache,
                 use_cache=True,
             )
         result: Tensor = output.last_hidden_state

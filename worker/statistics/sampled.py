@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
 from worker.models.loaded import LoadedModel
 from worker.statistics.disk import whole
@@ -39,11 +40,10 @@ def _written(loaded: LoadedModel, seed: int) -> Generator[None, None, Tensor]:
     begin = loaded.tokenizer.bos_token_id
     begin = loaded.pad_token_id if begin is None else begin
     ids = torch.full((BATCHES * ROWS, 1), begin, device=loaded.device)
-    text, cache = [ids], None
+    text, cache = [ids], DynamicCache(config=loaded.model.config)
     for _ in range(window_length(loaded) - 1):
         with torch.no_grad(), loaded.reading():
-            output = loaded.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache = output.past_key_values
+            output = loaded.model(input_ids=ids, cache=cache, use_cache=True, logits_to_keep=1)
             ids = _drawn(output.logits[:, -1], generator)
         text.append(ids)
         yield
