@@ -23,7 +23,7 @@ from service.keys import Keys
 from tests.families import LAYERS, save_tiny_model, tiny_tokenizer
 from tests.worker.engine.kit import timeless
 
-SECONDS = 60.0
+SECONDS = 180.0
 LEASE_SECONDS = 2.0
 MODEL = "tiny-llama"
 FACT: dict[str, Any] = {

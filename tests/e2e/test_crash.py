@@ -195,7 +195,7 @@ def _settle(stack: Stack, clients: Clients) -> None:
             return stack.ready() and not stack.place.redis.zcard(stack.place.keys.pending)
         return False
 
-    until(ended, stack.place.says, seconds=180)
+    until(ended, stack.place.says)
     assert clients.accepted
 
 

@@ -30,7 +30,7 @@ def _serving(stack: Stack) -> dict[int, dict[str, Any]]:
 
 def test_a_killed_leaders_edit_is_finished_and_the_leader_replaced(stack: Stack) -> None:
     """By the other worker, or by the new one, if that is faster."""
-    stack.until(lambda: len(_serving(stack)) == 2, 60)
+    stack.until(lambda: len(_serving(stack)) == 2)
     leader, follower = _serving(stack)
     said = stack._log.read_text()
     assert "worker 1: ready: tiny-llama at r0" in said
@@ -38,9 +38,9 @@ def test_a_killed_leaders_edit_is_finished_and_the_leader_replaced(stack: Stack)
     edit_id = stack.edit(hparams={**SLOW, "v_num_grad_steps": 300})
     stack.wait_for_step(edit_id)
     os.kill(leader, signal.SIGKILL)
-    edit = stack.wait_for(edit_id, "applied", "failed", seconds=60)
+    edit = stack.wait_for(edit_id, "applied", "failed")
     assert (edit["status"], edit["attempts"], edit["revision"]) == ("applied", 2, 1)
-    stack.until(lambda: len(_serving(stack)) == 2, 60)
+    stack.until(lambda: len(_serving(stack)) == 2)
     after = _serving(stack)
     assert follower in after
     assert leader not in after
@@ -49,12 +49,12 @@ def test_a_killed_leaders_edit_is_finished_and_the_leader_replaced(stack: Stack)
 
 
 def test_a_killed_follower_is_replaced_and_nobody_notices(stack: Stack) -> None:
-    stack.until(lambda: len(_serving(stack)) == 2, 60)
+    stack.until(lambda: len(_serving(stack)) == 2)
     leader, follower = _serving(stack)
     os.kill(follower, signal.SIGKILL)
     rollback = stack.post("/rollback", {"to": 0})
     answer = stack.get("/generate", prompt="The city of", max_new_tokens=2, min_revision=rollback["revision"])
     assert answer["revision"] == rollback["revision"]
-    stack.until(lambda: len(_serving(stack)) == 2 and follower not in _serving(stack), 60)
+    stack.until(lambda: len(_serving(stack)) == 2 and follower not in _serving(stack))
     assert next(iter(_serving(stack))) == leader
     assert stack.stop() == 0

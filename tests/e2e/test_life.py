@@ -14,7 +14,7 @@ import pytest
 
 from tests.families import LAYERS, save_tiny_model
 
-START_SECONDS = 60.0
+SECONDS = 180.0
 FACT = {"prompt": "Yes, Lionel Messi plays", "subject": "Lionel Messi", "target_new": "basketball"}
 HPARAMS: dict[str, Any] = {
     "layers": [1],
@@ -45,14 +45,14 @@ class Stack:
             self._process = subprocess.Popen(
                 self._command, env={**environment, "OMP_NUM_THREADS": "1"}, stdout=log, stderr=subprocess.STDOUT
             )
-        self.until(lambda: self._get("/ready") is not None, START_SECONDS)
+        self.until(lambda: self._get("/ready") is not None)
 
     def stop(self) -> int:
         self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout=30)
+        return self._process.wait(timeout=SECONDS)
 
     def ended(self) -> int:
-        return self._process.wait(timeout=30)
+        return self._process.wait(timeout=SECONDS)
 
     def clean_up(self) -> None:
         if self._process.poll() is None:
@@ -71,15 +71,15 @@ class Stack:
     def edit(self, **changes: Any) -> str:
         return str(self.post("/edits", {**FACT, "hparams": HPARAMS, **changes})["id"])
 
-    def wait_for(self, edit_id: str, *statuses: str, seconds: float = 60.0) -> Any:
-        self.until(lambda: self.get(f"/edits/{edit_id}")["status"] in statuses, seconds)
+    def wait_for(self, edit_id: str, *statuses: str) -> Any:
+        self.until(lambda: self.get(f"/edits/{edit_id}")["status"] in statuses)
         return self.get(f"/edits/{edit_id}")
 
     def wait_for_step(self, edit_id: str) -> None:
-        self.until(lambda: (self.get(f"/edits/{edit_id}")["progress"] or {}).get("phase") == "value", 60)
+        self.until(lambda: (self.get(f"/edits/{edit_id}")["progress"] or {}).get("phase") == "value")
 
-    def until(self, holds: Callable[[], bool], seconds: float) -> None:
-        deadline = time.monotonic() + seconds
+    def until(self, holds: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + SECONDS
         while not holds():
             assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.1)
@@ -152,7 +152,7 @@ def test_a_killed_workers_edit_is_finished_by_the_next_one(stack: Stack) -> None
     stack.kill_worker()
     assert stack.ended() == 1, "up says that a child died"
     stack.start()
-    edit = stack.wait_for(edit_id, "applied", "failed", seconds=60)
+    edit = stack.wait_for(edit_id, "applied", "failed")
     assert (edit["status"], edit["attempts"]) == ("applied", 2)
     after = _history(stack)
     assert after[: len(before)] == before
@@ -166,5 +166,5 @@ def test_a_stop_in_mid_edit_hands_it_back(stack: Stack) -> None:
     assert stack.stop() == 0
     stack.start()
     assert _history(stack)[: len(before)] == before, "the same revisions and checksums after a restart of everything"
-    edit = stack.wait_for(edit_id, "applied", "failed", seconds=60)
+    edit = stack.wait_for(edit_id, "applied", "failed")
     assert (edit["status"], edit["attempts"]) == ("applied", 1)
