@@ -2,8 +2,8 @@
 # Two images: `service` (the API, without torch) and `worker` (one resident model). Both run as user 10001, and write
 # to /data and /tmp alone, so that their root file system can be read-only.
 ARG PYTHON_IMAGE=python:3.12-slim
-# torch brings its own CUDA libraries; the base says which driver they need.
-ARG CUDA_IMAGE=nvidia/cuda:12.8.1-runtime-ubuntu24.04
+# torch brings its own CUDA libraries; the base, of the same CUDA, says which driver they need (torch 2.13: CUDA 13.0).
+ARG CUDA_IMAGE=nvidia/cuda:13.0.2-base-ubuntu24.04
 # cuda, or cpu: what `worker` is built on.
 ARG WORKER_BASE=cuda
 
@@ -14,7 +14,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
 e = p['optional-dependencies']; \
 print(*p['dependencies'], *e['otel'], sep='\n', file=open('/service.txt', 'w')); \
-print(*p['dependencies'], *e['otel'], *e['worker'], sep='\n', file=open('/worker.txt', 'w'))"
+print(*p['dependencies'], *e['otel'], *e['worker'], *e['hub'], sep='\n', file=open('/worker.txt', 'w'))"
 COPY hparams hparams
 COPY worker worker
 COPY service service

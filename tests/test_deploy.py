@@ -10,13 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_settings import BaseSettings
 
 from service.settings import Settings as ApiSettings
 from tests.deploying import BASE, ROOT, compose_file, pods, run
 from worker.settings import Settings as WorkerSettings
 
 CONFINED = {"read_only": True, "cap_drop": ["ALL"], "security_opt": ["no-new-privileges:true"], "tmpfs": ["/tmp"]}  # noqa: S108
-SETTINGS = {f"PALIMPSEST_{name.upper()}" for each in (ApiSettings, WorkerSettings) for name in each.model_fields}
+
+
+def settings_of(model: type[BaseSettings]) -> set[str]:
+    """The names of the environment variables that a part of the program reads."""
+    return {f"PALIMPSEST_{name.upper()}" for name in model.model_fields}
+
+
+OF_THE_IMAGE = {f"PALIMPSEST_{name}" for name in ("HOST", "PORT", "DATA_DIR", "REDIS_URL")}
+"""What the images and the compose file lay down: where it listens, where it writes, which Redis it asks (REDIS_URL)."""
 
 
 def tool(name: str) -> str:
@@ -116,7 +125,18 @@ def test_every_setting_that_is_named_is_one(compose: dict[str, Any]) -> None:
     named |= set(re.findall(r"PALIMPSEST_[A-Z_]+(?==)", (BASE / "kustomization.yaml").read_text()))
     ours = {name for name in named if name.startswith("PALIMPSEST_")}
     assert len(ours) > 8
-    assert ours <= SETTINGS
+    assert ours <= settings_of(ApiSettings) | settings_of(WorkerSettings)
+
+
+def test_compose_passes_on_every_setting_that_an_operator_may_set(compose: dict[str, Any]) -> None:
+    """One that it did not name would be set in the shell, and change nothing."""
+    services = compose["services"]
+    api = settings_of(ApiSettings) - OF_THE_IMAGE - {"PALIMPSEST_METRICS_PORT"}  # which is of `up` alone
+    assert api <= services["api"]["environment"].keys()
+    for name in ("worker", "worker-cpu"):
+        assert settings_of(WorkerSettings) - OF_THE_IMAGE | {"HF_TOKEN"} <= services[name]["environment"].keys()
+    assert services["worker"]["environment"]["PALIMPSEST_DEVICE"] == "${PALIMPSEST_DEVICE:-cuda}"
+    assert services["worker-cpu"]["environment"]["PALIMPSEST_DEVICE"] == "cpu"
 
 
 def stages() -> dict[str, str]:

@@ -23,15 +23,16 @@ def test_the_base_has_every_file_that_is_there() -> None:
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
-@pytest.mark.parametrize(("place", "gpus"), [("base", 1), ("cpu", 0)])
-def test_kustomize_builds_both(place: str, gpus: int) -> None:
+@pytest.mark.parametrize(("place", "gpus", "device"), [("base", 1, "cuda"), ("cpu", 0, "cpu")])
+def test_kustomize_builds_both(place: str, gpus: int, device: str) -> None:
     answer = run("kubectl", "kustomize", f"deploy/kubernetes/{place}")
     assert answer.returncode == 0, answer.stderr
     built = list(yaml.safe_load_all(answer.stdout))
     for each in built:
         kubernetes_validate.validate(each, "1.33", strict=True)
     assert answer.stdout.count("nvidia.com/gpu") == gpus
-    assert answer.stdout.count("PALIMPSEST_DEVICE") == 1 - gpus
+    (worker,) = (each for each in built if (each["kind"], each["metadata"]["name"]) == ("Deployment", "worker"))
+    assert {"name": "PALIMPSEST_DEVICE", "value": device} in worker["spec"]["template"]["spec"]["containers"][0]["env"]
 
 
 def test_pods_are_confined_as_the_restricted_standard_asks() -> None:

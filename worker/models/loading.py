@@ -58,8 +58,14 @@ def resolve_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelNotFoundError(f"--device {device}: torch sees no CUDA device here. Use --device cpu.")
+        raise ModelNotFoundError(f"--device {device}: torch sees no CUDA device here{_needs()}. Use --device cpu.")
     return torch.device(device)
+
+
+def _needs() -> str:
+    """What this build of torch would need, to see one."""
+    built = torch.version.cuda
+    return f" (it needs one with a driver for CUDA {built})" if built else ", for it is a build without CUDA"
 
 
 def converted_default(data_dir: Path) -> Path:
