@@ -63,8 +63,11 @@ problems (RFC 9457) with a stable `type` and a `detail` that says what to do; un
 
 DOCS = "/docs"
 
-PUBLIC = ("/", "/playground/", "/health", "/ready", DOCS, f"{DOCS}/", "/static-offline-docs/", "/openapi.json")
+PUBLIC = ("/", "/playground/", "/health", DOCS, f"{DOCS}/", "/static-offline-docs/", "/openapi.json")
 """What is answered without a key: signs of life, the documentation, and the files of the page."""
+
+COUNTED = ("/ready",)
+"""Answered without a key, too, but not as often as one likes: it asks Redis, and may wait."""
 
 MAX_CONNECTIONS = 1000
 """Connections to Redis for requests that are taken in, or watch a job."""
@@ -94,7 +97,7 @@ def create_app(settings: Settings, spans: Spans | None = None) -> FastAPI:
             Middleware(SecurityHeaders, docs=DOCS),
             Middleware(RequestContext, resources=resources),
             *_cors(settings.cors_origins),
-            Middleware(Access, public=PUBLIC),
+            Middleware(Access, public=PUBLIC, counted=COUNTED),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],
         exception_handlers=dict.fromkeys(HANDLED, render),

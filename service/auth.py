@@ -73,14 +73,19 @@ class Gate:
         if key is not None and name is not None:
             await self._note(name)
             return Caller(name, key.scope, address)
-        nobody = Caller(None, Allows.ADMIN, address)
         if self._always or some:
-            if not nobody.unlimited:
-                await self.limits.take(nobody.label)
+            await self.visited(address)
             raise no_key(given=bool(token))
         if not self._insecure:
+            _refuse_relayed(headers, address)
             _refuse_foreign_pages(headers, self._origins)
-        return nobody
+        return Caller(None, Allows.ADMIN, address)
+
+    async def visited(self, address: str) -> None:
+        """Count a request for which nobody need say who he is."""
+        caller = Caller(None, Allows.READ, address)
+        if not caller.unlimited:
+            await self.limits.take(caller.label)
 
     async def _kept(self, name: str | None) -> tuple[str | None, bool]:
         """What is kept under a key's name, and whether there is any key at all."""
@@ -101,11 +106,13 @@ class Gate:
 class Access:
     """Lets a request pass to public paths, and to all others with a caller who may ask for so much.
 
-    public: paths, and with a / at the end whatever is below. Routes ask `scope["state"]["caller"]` what he may do.
+    public: paths, and with a / at the end whatever is below. counted: paths that are public too, and cost so much that
+    no address may ask for them too often. Routes ask `scope["state"]["caller"]` what he may do.
     """
 
-    def __init__(self, app: ASGIApp, public: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, public: Collection[str], counted: Collection[str]) -> None:
         self._app = app
+        self._counted = frozenset(counted)
         self._paths = frozenset(public)
         self._below = tuple(path for path in public if path.endswith("/") and path != "/")
 
@@ -117,6 +124,10 @@ class Access:
         gate: Gate = scope["state"]["services"].gate
         address = scope["client"][0] if scope.get("client") else LOCAL
         try:
+            if scope["path"] in self._counted:
+                await gate.visited(address)
+                await self._app(scope, receive, send)
+                return
             caller = await gate.caller(Headers(scope=scope), address)
             scope["state"]["caller"] = caller
             ORIGIN.set(replace(ORIGIN.get(), by=caller.key or ""))
@@ -155,11 +166,9 @@ def refuse_open(settings: Settings, redis_url: str) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address means this machine alone."""
-    if host == LOCAL or host.endswith(f".{LOCAL}"):
-        return True
+    """Whether an address is this machine's own; of names only one is sure to be."""
     try:
-        return ip_address(host).is_loopback
+        return host == LOCAL or ip_address(host).is_loopback
     except ValueError:
         return False
 
@@ -187,25 +196,45 @@ def _bearer(headers: Headers) -> str:
     return token.strip() if scheme.lower() == "bearer" else ""
 
 
+def _refuse_relayed(headers: Headers, address: str) -> None:
+    """Where no key is needed, whom a proxy at this machine asks for is not at this machine because of that."""
+    told = ",".join([address, *headers.getlist("x-forwarded-for"), *headers.getlist("x-real-ip")])
+    if "forwarded" in headers or not all(is_loopback(each.strip()) for each in told.split(",")):
+        raise ProblemError(
+            403,
+            "host-refused",
+            "A proxy asks this for somebody else, and without keys only this machine is answered. Make a key: "
+            f"{MAKE_ONE}. Or start it with --insecure, if the proxy asks who it is.",
+        )
+
+
 def _refuse_foreign_pages(headers: Headers, origins: Collection[str]) -> None:
     """Where no key is needed, a page from elsewhere in the browser of this machine could ask in its owner's name.
 
-    It gives itself away by its origin; or, where its name was made to point to this machine, by the host it asks for.
+    It gives itself away by its origin, or by what the browser says of it; or, where its name was made to point to this
+    machine, by the host it asks for.
     """
     host, origin = headers.get("host", ""), headers.get("origin")
-    if not is_loopback(_hostname(f"//{host}")):
+    name = _hostname(f"//{host}")
+    if not (is_loopback(name) or name.endswith(f".{LOCAL}")):
         raise ProblemError(
             403,
             "host-refused",
             "Without keys only this machine is answered, by the name localhost or its address. Make a key: "
             f"{MAKE_ONE}. Or start it with --insecure, if something before it asks who it is.",
         )
-    if origin is not None and origin not in origins and _place(origin) != host:
+    if _is_foreign(headers) if origin is None else origin not in origins and _place(origin) != host:
         raise ProblemError(
             403,
             "origin-refused",
             "Pages from elsewhere may not ask. Name their origin in PALIMPSEST_CORS_ORIGINS, if they should.",
         )
+
+
+def _is_foreign(headers: Headers) -> bool:
+    """Whether a picture, a script or a link of a page from elsewhere asks; a link of another port here may."""
+    site, mode = headers.get("sec-fetch-site"), headers.get("sec-fetch-mode")
+    return site == "cross-site" or (site == "same-site" and mode != "navigate")
 
 
 def _place(origin: str) -> str:

@@ -43,6 +43,7 @@ class SecurityHeaders:
                 headers.setdefault("X-Content-Type-Options", "nosniff")
                 headers.setdefault("Referrer-Policy", "no-referrer")
                 headers.setdefault("X-Frame-Options", "DENY")
+                headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
                 headers.setdefault(POLICY, self._policy(scope["path"], headers.get("content-type", "")))
             await send(message)
 

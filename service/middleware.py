@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.contracts.access import Scope as Allows
 from service.origin import ORIGIN, Origin
 from service.problems import problem_response
 
@@ -22,6 +23,9 @@ REVISION = "X-Model-Revision"
 
 HEAD_SECONDS = 0.25
 """How long an answer waits for the head's number before it goes without."""
+
+READERS_BYTES = 2_000_000
+"""Of a body of somebody who may only read: no prompts that a model takes are as long."""
 
 LINGER_SECONDS = 5.0
 """How long a refused body is read on, so that its sender sees the refusal and not a reset connection."""
@@ -89,6 +93,8 @@ def _request_id(given: str) -> str:
 class BodyLimit:
     """Refuses bodies of more than `max_bytes` (413), before they are read where their length is declared.
 
+    Of those who may not edit, bodies of more than READERS_BYTES: to take a body apart holds up everybody.
+
     And bodies that are compressed (415): a few bytes of those may be as many as one likes. Where nobody reads a body,
     what comes beyond the limit is dropped; the connection is closed when that has gone on for too long.
     """
@@ -104,17 +110,18 @@ class BodyLimit:
             return
         headers = Headers(scope=scope)
         read = 0
-        refused = self._declared(headers)
+        most = self._most(scope)
+        refused = _declared(headers, most)
 
         async def limited_receive() -> Message:
             nonlocal read, refused
             message = await receive()
             read += len(message.get("body", b""))
-            if read <= self._max_bytes:
+            if read <= most:
                 return message
             if scope["method"] in BODILESS:
                 return {**message, "body": b""}
-            refused = self._too_large()
+            refused = _too_large(most)
             raise refused
 
         async def lingering_send(message: Message) -> None:
@@ -132,16 +139,23 @@ class BodyLimit:
         answer = problem_response(refused, scope["path"], scope["state"]["request_id"])
         await answer(scope, receive, lingering_send)
 
-    def _declared(self, headers: Headers) -> HTTPException | None:
-        length = headers.get("content-length", "")
-        declared = int(length) if length.isdecimal() else 0
-        encoded = headers.get("content-encoding", "").strip().lower() not in ("", "identity")
-        if encoded and (declared or "transfer-encoding" in headers):
-            return HTTPException(415, "Send the body as it is, without a Content-Encoding.", PLAIN)
-        return self._too_large() if declared > self._max_bytes else None
+    def _most(self, scope: Scope) -> int:
+        caller = scope["state"].get("caller")
+        edits = caller is not None and caller.allows.includes(Allows.EDIT)
+        return self._max_bytes if edits else min(self._max_bytes, READERS_BYTES)
 
-    def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"The body has more than {self._max_bytes} bytes; send a smaller one.")
+
+def _declared(headers: Headers, most: int) -> HTTPException | None:
+    length = headers.get("content-length", "")
+    declared = int(length) if length.isdecimal() else 0
+    encoded = headers.get("content-encoding", "").strip().lower() not in ("", "identity")
+    if encoded and (declared or "transfer-encoding" in headers):
+        return HTTPException(415, "Send the body as it is, without a Content-Encoding.", PLAIN)
+    return _too_large(most) if declared > most else None
+
+
+def _too_large(most: int) -> HTTPException:
+    return HTTPException(413, f"The body has more than {most} bytes; send a smaller one.")
 
 
 async def _drain(receive: Receive) -> None:

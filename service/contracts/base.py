@@ -1,6 +1,7 @@
 """The ground every contract stands on: frozen, strict about names, plain about text."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
@@ -10,6 +11,9 @@ MAX_TEXT = 20_000
 
 MAX_DEPTH = 8
 """Levels of nesting in a free-form object."""
+
+MOST_VALUES = 2000
+"""In a free-form object, names among them: far more than any hyperparameters have."""
 
 MAX_NUMBER = 2.0**63
 """Largest magnitude of a number in a free-form object."""
@@ -59,9 +63,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT), Afte
 """One to MAX_TEXT characters of Unicode text, not all white space, without NUL."""
 
 
-def _plain_value(value: object, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise ValueError(f"must not be nested deeper than {MAX_DEPTH} levels")
+def _plain_value(value: object) -> None:
     match value:
         case str():
             if re.search("[\0\ud800-\udfff]", value):
@@ -69,18 +71,25 @@ def _plain_value(value: object, depth: int) -> None:
         case int() | float():
             if not abs(value) <= MAX_NUMBER:
                 raise ValueError("must contain finite numbers of reasonable size only")
-        case list():
-            for part in value:
-                _plain_value(part, depth + 1)
         case dict():
             _few_names(value)
-            for key, part in value.items():
-                _plain_value(key, depth + 1)
-                _plain_value(part, depth + 1)
+
+
+def _values(value: object, depth: int = 0) -> Iterator[object]:
+    """The value, and all that is in it."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"must not be nested deeper than {MAX_DEPTH} levels")
+    yield value
+    parts = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for part in parts:
+        yield from _values(part, depth + 1)
 
 
 def _plain_object(value: dict[str, Any]) -> dict[str, Any]:
-    _plain_value(value, 0)
+    for at, part in enumerate(_values(value)):
+        if at > MOST_VALUES:
+            raise ValueError(f"must not have more than {MOST_VALUES} values")
+        _plain_value(part)
     return value
 
 

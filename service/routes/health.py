@@ -1,8 +1,9 @@
 """Health: does the process live, can it do its work."""
 
-import time
+import asyncio
 
 from fastapi import APIRouter, Request
+from fastapi.concurrency import run_in_threadpool
 
 from service.board import Notices
 from service.contracts.health import Health, Ready, WorkerLag
@@ -23,16 +24,16 @@ async def health(request: Request, services: WithServices) -> Health:
 
 
 @router.get("/ready", summary="Can it do its work?")
-def ready(services: WithServices) -> Ready:
+async def ready(services: WithServices) -> Ready:
     """200 if a worker serves the head, with every worker's lag; otherwise a 503 problem that says why not."""
     for _ in range(LOOKS):
-        notices = services.board.look()
+        notices = await run_in_threadpool(services.board.look)
         notices.ready_card()
         head = notices.head
         serving = next((worker for worker in notices.ready if worker.revision == head), None)
         if serving is not None and head is not None:
             return Ready(model=notices.model, revision=head, worker=serving, workers=_lags(notices, head))
-        time.sleep(LOOK_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)
     served = "; ".join(map(_served, notices.workers))
     raise no_worker(notices.model, f"{served}, and the head is {_name(head)}. Try again soon.")
 

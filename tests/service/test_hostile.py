@@ -141,6 +141,7 @@ MASSES: dict[str, tuple[str, Any]] = {
     "names": ("/edits", {f"k{at}": 1 for at in range(100_000)}),
     "names of a fact": ("/edits", {"facts": [{f"k{at}": 1 for at in range(100_000)}]}),
     "hyperparameters": ("/edits", {**EIFFEL, "hparams": {f"k{at}": 1 for at in range(100_000)}}),
+    "values": ("/edits", {**EIFFEL, "hparams": {"layers": [[]] * 1_000_000}}),
     "groups": ("/edits", {**EIFFEL, "portability": {f"k{at}": 1 for at in range(100_000)}}),
     "paraphrases": ("/edits", {**EIFFEL, "paraphrases": [1] * 300_000}),
     "facts": ("/edits", {"facts": [{}] * 300_000}),
