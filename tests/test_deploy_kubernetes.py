@@ -1,12 +1,13 @@
 """The Kubernetes manifests, validated and, where kubectl is installed, built."""
 
 import shutil
+import tomllib
 
 import kubernetes_validate
 import pytest
 import yaml
 
-from tests.deploying import BASE, manifests, pods, run
+from tests.deploying import BASE, ROOT, manifests, pods, run
 
 
 @pytest.mark.parametrize("version", ["1.30", "1.33", "1.37"])
@@ -20,6 +21,12 @@ def test_manifests_are_what_kubernetes_takes(version: str) -> None:
 def test_the_base_has_every_file_that_is_there() -> None:
     named = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
     assert set(named) == {path.name for path in BASE.glob("*.yaml")} - {"kustomization.yaml"}
+
+
+def test_the_images_are_those_of_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    images = yaml.safe_load((BASE / "kustomization.yaml").read_text())["images"]
+    assert {image["newTag"] for image in images} == {version}
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")

@@ -193,10 +193,8 @@ def test_it_does_not_start_where_others_could_ask_without_a_key(redis: Redis, va
     ("host", "alone"),
     [
         *[(host, True) for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost")],
-        *[
-            (host, False)
-            for host in ("0.0.0.0", "::", "", "192.0.2.1", "example.org", "localhost.example.org", "a.localhost")
-        ],  # noqa: S104
+        *[(host, False) for host in ("0.0.0.0", "::", "", "192.0.2.1")],  # noqa: S104
+        *[(host, False) for host in ("example.org", "localhost.example.org", "a.localhost")],
     ],
 )
 def test_which_addresses_are_this_machine_alone(host: str, alone: bool) -> None:
