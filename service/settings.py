@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     max_rows: int = Field(64, ge=1, description="continuations of one request: prompts x sides x n")
     max_request_tokens: int = Field(32768, ge=1, description="tokens of one request: continuations x max_new_tokens")
     max_exports: int = Field(
-        4, ge=1, description="archives that one API process sends at a time; to one caller one less"
+        4, ge=1, description="archives that one API process sends at a time; to one caller one less, but at least one"
     )
     metrics_port: int | None = Field(
         None, ge=1, le=65535, description="of `up`: where the first worker serves its metrics; the others follow it"
@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     rate: float = Field(50.0, gt=0, description="requests a second of one key; of one address, where no key is needed")
     burst: int = Field(200, ge=1, description="requests that come at once after a pause")
     max_concurrent: int = Field(64, ge=1, description="requests of one caller at a time, in one API process")
+    max_connections: int = Field(
+        256,
+        ge=1,
+        description="open connections of one address, in one API process; of proxies (FORWARDED_ALLOW_IPS) any number",
+    )
     request_timeout: float = Field(
         60.0,
         gt=0,
