@@ -24,12 +24,13 @@ _log = logging.getLogger(__name__)
 class Stored:
     """Objects by name, in a folder beside the blobs: a path, or a URL that fsspec knows. Names are requests' ids.
 
-    most: archives that are made of them at the same time, of one caller one less, where callers are told apart.
+    most: archives that are made of them at the same time, of one caller one less, where callers are told apart,
+    but never less than one.
     """
 
     def __init__(self, blobs: str, most: int) -> None:
         self._place = f"{blobs}/{FOLDER}"
-        self._shown = re.sub(r"(?<=//)[^/]*@", "", self._place)  # without the password that a URL may have
+        self._shown = re.sub(r"(?<=//)[^/]*@|\?[^/]*", "", self._place)  # without the secrets that a URL may have
         self._most = most
         self._archives = Counter[str | None]()
         self._filesystem: Any = None
@@ -71,7 +72,7 @@ class Stored:
             opening.add_done_callback(partial(self._opened_late, name))
             raise
         except Exception as error:
-            _log.warning("%s/%s, which a worker has written, cannot be read: %s", self._shown, name, error)
+            _log.warning("%s/%s, which a worker has written, cannot be read: %s", self._shown, name, _told(error))
             raise ProblemError(
                 503,
                 "exports-unreachable",
@@ -103,7 +104,12 @@ class Stored:
             file.close()
             self._filesystem.rm_file(f"{self._place}/{name}")
         except Exception as error:  # noqa: BLE001 - each filesystem has errors of its own
-            _log.warning("%s/%s stays until it is old: %s", self._shown, name, error)
+            _log.warning("%s/%s stays until it is old: %s", self._shown, name, _told(error))
+
+
+def _told(error: BaseException) -> str:
+    """What the system says of a file; of other storages the kind of error alone, for the rest may hold the URL."""
+    return str(error.strerror) if isinstance(error, OSError) and error.strerror else type(error).__name__
 
 
 class Opened:

@@ -7,9 +7,9 @@ import re
 import secrets
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from pydantic import ValidationError
 
@@ -17,9 +17,15 @@ from service.contracts.exports import ExportManifest, ManifestFile
 
 MANIFEST = "manifest.json"
 MOST_MANIFEST_BYTES = 2**28
+MOST_FILES = 10_000
+"""Of a model of 1,000B parameters in float32 there are 4,000."""
 PIECE_BYTES = 2**20
+HEADERS_BYTES = 4096
+"""Of a file, with all that a tar has beside its content; those of an export have half of that."""
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*/([A-Za-z0-9_][A-Za-z0-9._-]{0,99})")
 """A plain file in a plain folder."""
+DAMAGES = (tarfile.TarError, EOFError, ValueError, OverflowError, RecursionError)
+"""What tarfile raises of tars that nobody would write."""
 
 
 class UnpackingError(Exception):
@@ -50,15 +56,20 @@ def save(pieces: Iterator[bytes], path: Path) -> None:
             partial.unlink()
 
 
-def unpack(pieces: Iterator[bytes], folder: Path) -> ExportManifest:
-    """Write the files into a new folder, and return their manifest. Raises as `receive` does."""
+def unpack(
+    pieces: Iterator[bytes], folder: Path, names: Collection[str] | None = None, most: int | None = None
+) -> ExportManifest:
+    """Write the files into a new folder, and return their manifest. Raises as `receive` does.
+
+    names: all that the files may have; most: bytes of all of them. The manifest has its own bound.
+    """
     require_new(folder)
     partial = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}.partial")
     try:
         partial.mkdir(parents=True)
-        manifest = _unpack(pieces, partial)
+        manifest = _unpack(pieces, partial, names, most)
         partial.replace(folder)
-    except (tarfile.TarError, EOFError) as error:
+    except DAMAGES as error:
         raise UnpackingError(f"The archive is damaged: {error}. Export it again.") from error
     except OSError as error:
         raise _unwritable(folder, error) from error
@@ -67,15 +78,27 @@ def unpack(pieces: Iterator[bytes], folder: Path) -> ExportManifest:
     return manifest
 
 
-def _unpack(pieces: Iterator[bytes], folder: Path) -> ExportManifest:
+def _unpack(pieces: Iterator[bytes], folder: Path, names: Collection[str] | None, most: int | None) -> ExportManifest:
     found: dict[str, ManifestFile] = {}
-    with tarfile.open(fileobj=cast(IO[bytes], _Stream(pieces)), mode="r|", bufsize=PIECE_BYTES) as tar:
+    left = most
+    stream = _Stream(pieces)
+    with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|", bufsize=PIECE_BYTES) as tar:
         for info in tar:
+            cast(Any, tar).members.clear()  # it would keep what every header says
             match = NAME.fullmatch(info.name)
             file = tar.extractfile(info) if info.isreg() and not info.issparse() else None
             if file is None or match is None or match[1] in found or MANIFEST in found:
-                raise UnpackingError(f"{info.name!r} does not belong into an export. Export it again.")
-            found[match[1]] = _written(file, folder / match[1])
+                raise _foreign(info)
+            name = match[1]
+            if name == MANIFEST:
+                _require_room(info, MOST_MANIFEST_BYTES)
+            elif (names is not None and name not in names) or len(found) >= MOST_FILES:
+                raise _foreign(info)
+            elif left is not None:
+                _require_room(info, left)
+                left -= info.size
+            stream.allow(info.size)
+            found[name] = _written(file, folder / name)
     text = (folder / MANIFEST).read_bytes() if found.pop(MANIFEST, None) else b""
     try:
         manifest = ExportManifest.model_validate_json(text)
@@ -83,7 +106,7 @@ def _unpack(pieces: Iterator[bytes], folder: Path) -> ExportManifest:
         raise UnpackingError(f"{MANIFEST} is missing, or of another version of Palimpsest.") from error
     wrong = sorted(name for name in {*found, *manifest.files} if found.get(name) != manifest.files.get(name))
     if wrong:
-        raise UnpackingError(f"{', '.join(wrong)}: not what {MANIFEST} says. Export it again.")
+        raise UnpackingError(f"{', '.join(wrong[:5])}: not what {MANIFEST} says. Export it again.")
     return manifest
 
 
@@ -103,16 +126,32 @@ def require_new(path: Path) -> None:
         raise UnpackingError(f"{path} is there already. Name a new one.")
 
 
+def _foreign(info: tarfile.TarInfo) -> UnpackingError:
+    return UnpackingError(f"{info.name[:200]!r} does not belong into an export. Export it again.")
+
+
+def _require_room(info: tarfile.TarInfo, most: int) -> None:
+    if info.size > most:
+        raise UnpackingError(f"{info.name[:200]} has {info.size} bytes, and {most} is the most that it may have here.")
+
+
 def _unwritable(path: Path, error: OSError) -> UnpackingError:
     return UnpackingError(f"{path} cannot be written: {error.strerror or error}.")
 
 
 class _Stream:
-    """What comes piece by piece, to be read as a file."""
+    """What comes piece by piece, to be read as a file; but no more than is allowed, for tarfile holds whole headers,
+    and a header says itself how long it is.
+    """
 
     def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
         self._left = b""
+        self._allowed = 2 * PIECE_BYTES  # one is read ahead
+
+    def allow(self, count: int) -> None:
+        """So many bytes belong to a file that is wanted."""
+        self._allowed += count + HEADERS_BYTES
 
     def read(self, count: int) -> bytes:
         """The next `count` bytes; fewer at the end."""
@@ -123,4 +162,7 @@ class _Stream:
             missing -= len(piece)
         text = b"".join(parts)
         self._left = text[count:]
+        self._allowed -= len(text[:count])
+        if self._allowed < 0:
+            raise tarfile.ReadError("its headers are too long")
         return text[:count]

@@ -23,6 +23,8 @@ MOST_RANK = 65_536
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}$")]
 """A plain name: no path of anything."""
+Label = Annotated[str, StringConstraints(max_length=4096)]
+"""A name, an id or a checksum; a model's may be a path, and none is longer."""
 
 
 class ExportKind(StrEnum):
@@ -99,9 +101,9 @@ class ManifestFact(Contract):
 class ManifestEdit(Contract):
     """An edit in force: what it wrote, how, and what was measured of it when it was committed."""
 
-    edit: str
-    revision: Annotated[int, Field(description="the one that it made")]
-    method: str
+    edit: Label
+    revision: Annotated[int, Field(ge=0, description="the one that it made")]
+    method: Label
     hparams: dict[str, Any]
     facts: tuple[ManifestFact, ...]
     summary: Annotated[Summaries | None, Field(description="means over its facts, before and after")] = None
@@ -112,15 +114,15 @@ class ExportManifest(Contract):
 
     format: Literal["palimpsest-export-1"] = "palimpsest-export-1"
     kind: ExportKind
-    model: str
-    family: str
-    dtype: Annotated[str, Field(description="of the weights that are served")]
-    base: Annotated[str, Field(description="the base's checksum, which includes the dtype")]
-    revision: int
-    checksum: Annotated[str, Field(description="of all the revision's weights")]
-    tensors: Annotated[Mapping[str, str], Field(description="checksum of each edited tensor")]
+    model: Label
+    family: Label
+    dtype: Annotated[Label, Field(description="of the weights that are served")]
+    base: Annotated[Label, Field(description="the base's checksum, which includes the dtype")]
+    revision: Annotated[int, Field(ge=0)]
+    checksum: Annotated[Label, Field(description="of all the revision's weights")]
+    tensors: Annotated[Mapping[Label, Label], Field(description="checksum of each edited tensor")]
     made_at: Annotated[datetime, Field(description="when the revision was made")]
     drift: Drift | None = None
     fidelity: Fidelity | None = None
     edits: tuple[ManifestEdit, ...]
-    files: Mapping[str, ManifestFile]
+    files: Mapping[FileName, ManifestFile]

@@ -126,6 +126,14 @@ def test_one_caller_leaves_a_place_to_others(most: int, share: int) -> None:
         pass
 
 
+def test_a_single_place_is_anybodys() -> None:
+    """As docs/exports.md says: nothing can be left to others then."""
+    stored = Stored("nowhere", 1)
+    with stored.archive("key ada"), pytest.raises(ProblemError) as full, stored.archive("key grace"):
+        pass
+    assert full.value.problem.status == 503
+
+
 def test_a_url_is_logged_without_its_password(caplog: pytest.LogCaptureFixture) -> None:
     stored = Stored("nothing://ada:hunter2@host/bucket", 1)
 

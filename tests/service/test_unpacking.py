@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.contracts.exports import ExportKind, ExportManifest, ManifestFile
-from service.unpacking import UnpackingError, receive
+from service.unpacking import UnpackingError, receive, unpack
 
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 9000}
 
@@ -74,6 +74,15 @@ def test_a_folder_has_the_files(tmp_path_factory: pytest.TempPathFactory, length
     found = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert found == {**FILES, "manifest.json": MANIFEST}
     assert [path.name for path in folder.parent.iterdir()] == ["adapter"]
+
+
+def test_of_what_is_known_beforehand_nothing_else_is_written(tmp_path: Path) -> None:
+    size = sum(map(len, FILES.values()))
+    assert unpack(in_pieces(GOOD), tmp_path / "all", FILES, size).files.keys() == FILES.keys()
+    for names, most, words in (({"config.json"}, size, "does not belong"), (FILES, size - 1, "is the most")):
+        with pytest.raises(UnpackingError, match=words):
+            unpack(in_pieces(GOOD), tmp_path / "some", names, most)
+    assert [path.name for path in tmp_path.iterdir()] == ["all"]
 
 
 def test_a_tar_is_kept_as_it_is(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """An adapter of a revision: gathered on the model's thread, computed beside it."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import CancelledError
 from functools import partial
+from threading import Event
 
 from torch import Tensor
 
-from service.contracts.exports import Exported, Fidelity
+from service.contracts.exports import Exported, Fidelity, LayerFidelity
 from service.errors import ProblemError
 from worker.editing.delta import Change
 from worker.engine.folder import Folder
@@ -39,8 +41,12 @@ def adapter(history: History, folder: Folder, name: str, revision: int, most: in
     for layer in sorted(changes):
         yield None
         sides[layer] = resident.base_of_layer(layer), resident.layer_in(weights, layer)
-    compute = partial(_compute, resident.loaded, changes, sides, revision, most)
-    files, fidelity = yield from done(in_background(compute))
+    gone = Event()
+    compute = partial(_compute, resident.loaded, changes, sides, revision, most, gone)
+    try:
+        files, fidelity = yield from done(in_background(compute))
+    finally:  # closed by whoever drives it, too
+        gone.set()
     written = yield from put(folder, name, ((file, (content,)) for file, content in files.items()))
     return Exported(files=written, fidelity=fidelity)
 
@@ -51,9 +57,11 @@ def _compute(
     sides: Mapping[int, BaseAndServed],
     revision: int,
     most: int,
+    gone: Event,
 ) -> tuple[dict[str, bytes], Fidelity]:
     factors: dict[int, Factors] = {}
     for layer in sorted(changes):
+        _require_wanted(gone)
         try:
             factors[layer] = factors_of(changes[layer], most)
         except TooDenseError as error:
@@ -65,7 +73,10 @@ def _compute(
             "no-change",
             f"r{revision} has the base's weights, so there is nothing to adapt: use the base model by itself.",
         )
-    layers = {layer: found.fidelity(*sides[layer]) for layer, found in factors.items()}
+    layers: dict[int, LayerFidelity] = {}
+    for layer, found in factors.items():
+        _require_wanted(gone)
+        layers[layer] = found.fidelity(*sides[layer])
     fidelity = Fidelity(
         rank=max(layer.rank for layer in layers.values()),
         error=max(layer.error for layer in layers.values()),
@@ -73,6 +84,12 @@ def _compute(
         layers=layers,
     )
     return adapter_files(loaded, factors), fidelity
+
+
+def _require_wanted(gone: Event) -> None:
+    """Of a layer nothing can be broken off, so this is asked before each. Raises CancelledError, which nobody hears."""
+    if gone.is_set():
+        raise CancelledError
 
 
 def _too_dense(revision: int, layer: int, rank: int, most: int) -> ProblemError:

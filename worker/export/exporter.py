@@ -76,8 +76,13 @@ class Exporter:
                 self._end(request, answer, None)
 
     def step(self) -> bool:
-        """One small step; returns whether there is more to do at once."""
-        if not self._waiting or (self._awaited is not None and not self._awaited.done()):
+        """One small step; returns whether there is more to do at once.
+
+        What was begun for somebody who has left is awaited, too: a thread cannot be stopped, and they must not pile up.
+        """
+        if self._awaited is not None and self._awaited.done():
+            self._awaited = None
+        if not self._waiting or self._awaited is not None:
             return False
         request, answer = self._waiting[0]
         with in_name_of(Origin(request.request_id, by=request.by)):
@@ -133,7 +138,7 @@ class Exporter:
 
     def _end(self, request: LaneRequest, answer: Answer, last: LaneAnswer | None) -> None:
         if self._waiting[0][0] is request:
-            work, self._work, self._awaited = self._work, None, None
+            work, self._work = self._work, None
             if work is not None:
                 work.close()
         self._waiting = deque(each for each in self._waiting if each[0] is not request)

@@ -11,6 +11,9 @@ from worker.models.loaded import LoadedModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
+BASE = "base_model_name_or_path"
+"""The only field of the config that differs between two installations."""
+
 
 def adapter_files(loaded: LoadedModel, layers: Mapping[int, Factors]) -> dict[str, bytes]:
     """The files of an adapter of these layers, all of one rank: what is of a smaller one is padded with zeros."""
@@ -21,19 +24,19 @@ def adapter_files(loaded: LoadedModel, layers: Mapping[int, Factors]) -> dict[st
         factors = layers[layer].padded(rank)
         tensors[f"base_model.model.{module}.lora_A.weight"] = factors.down.contiguous()
         tensors[f"base_model.model.{module}.lora_B.weight"] = factors.up.contiguous()
-    config = _config(loaded, rank, list(modules.values()))
+    config = adapter_config(loaded, rank, list(modules.values()))
     return {
         CONFIG: json.dumps(config, indent=2, sort_keys=True).encode(),
         WEIGHTS: save(tensors, metadata={"format": "pt"}),
     }
 
 
-def _config(loaded: LoadedModel, rank: int, modules: list[str]) -> dict[str, Any]:
-    """lora_alpha = r, so that the factors' product is added as it is."""
+def adapter_config(loaded: LoadedModel, rank: int, modules: list[str]) -> dict[str, Any]:
+    """The config, whole. lora_alpha = r, so that the factors' product is added as it is."""
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": loaded.name,
+        BASE: loaded.name,
         "inference_mode": True,
         "r": rank,
         "lora_alpha": rank,

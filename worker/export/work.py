@@ -12,7 +12,7 @@ from worker.export.sink import Chunk, Sink, in_background
 Result = TypeVar("Result")
 
 Work = Generator[Future[Any] | None, None, Result]
-"""Steps; a future that is yielded is waited for before the next one. Closing it leaves nothing behind."""
+"""Steps; a future that is yielded is waited for before the next one. Closing it leaves nothing behind but that."""
 
 
 def done(future: Future[Result]) -> Work[Result]:

@@ -66,10 +66,11 @@ def _check_base(manifest: ExportManifest, resident: Resident, model: str) -> Non
 
 def _request(path: Path, manifest: ExportManifest) -> BatchRequest:
     """The facts of all its edits; of two about the same, the later."""
-    facts = {(fact.prompt, fact.subject): Fact(**fact.model_dump()) for edit in manifest.edits for fact in edit.facts}
+    told = {(fact.prompt, fact.subject): fact for edit in manifest.edits for fact in edit.facts}
     origin = {name: getattr(manifest, name) for name in ("model", "base", "revision", "checksum")}
     try:
-        return BatchRequest(method=METHOD, facts=tuple(facts.values()), hparams=origin)
+        facts = tuple(Fact(**fact.model_dump()) for fact in told.values())
+        return BatchRequest(method=METHOD, facts=facts, hparams=origin)
     except ValidationError as error:
         raise WorkerError(f"{path}: its facts are not those of one edit: {error.errors()[0]['msg']}.") from error
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,33 @@ def change_config(**changes: Any) -> Callable[[Path], None]:
     return changed
 
 
+def change_text(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    def changed(folder: Path) -> None:
+        text = (folder / "adapter_config.json").read_bytes()
+        assert change(text) != text
+        resealed(folder, "adapter_config.json", change(text))
+
+    return changed
+
+
+def change_length(length: int) -> Callable[[Path], None]:
+    def changed(folder: Path) -> None:
+        text = json.loads((folder / "manifest.json").read_bytes())
+        text["files"]["adapter_model.safetensors"]["bytes"] = length
+        (folder / "manifest.json").write_text(json.dumps(text))
+
+    return changed
+
+
+def change_facts(**changes: Any) -> Callable[[Path], None]:
+    def changed(folder: Path) -> None:
+        text = json.loads((folder / "manifest.json").read_bytes())
+        text["edits"][0]["facts"][0].update(changes)
+        (folder / "manifest.json").write_text(json.dumps(text))
+
+    return changed
+
+
 BAD: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "another base": (change_manifest(base="0" * 64), WrongBaseError, "is another"),
     "a checkpoint": (change_manifest(kind=ExportKind.CHECKPOINT), WorkerError, "no adapter that palimpsest export"),
@@ -77,9 +106,62 @@ BAD: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
         WorkerError,
         "cannot be read",
     ),
-    "another scale": (change_config(lora_alpha=64), WorkerError, "changes what edits do not"),
-    "rank-stabilised": (change_config(use_rslora=True), WorkerError, "changes what edits do not"),
-    "DoRA": (change_config(use_dora=True), WorkerError, "changes what edits do not"),
+    "another scale": (change_config(lora_alpha=64), WorkerError, "differs .* in 'lora_alpha'"),
+    "rank-stabilised": (change_config(use_rslora=True), WorkerError, "in 'use_rslora'"),
+    "DoRA": (change_config(use_dora=True), WorkerError, "in 'use_dora'"),
+    "a scale of one layer": (change_config(alpha_pattern={"down_proj": 1}), WorkerError, "in 'alpha_pattern'"),
+    "a rank of one layer": (change_config(rank_pattern={"down_proj": 1}), WorkerError, "in 'rank_pattern'"),
+    "transposed": (change_config(fan_in_fan_out=True), WorkerError, "in 'fan_in_fan_out'"),
+    "another kind": (change_config(peft_type="IA3"), WorkerError, "in 'peft_type'"),
+    "biases": (change_config(bias="all"), WorkerError, "in 'bias'"),
+    "other modules": (change_config(target_modules=["q_proj"]), WorkerError, "in 'target_modules'"),
+    "whole modules": (change_config(modules_to_save=["lm_head"]), WorkerError, "in 'modules_to_save'"),
+    "fields unheard of": (change_config(corda_config={}, zeta=None), WorkerError, "in 'corda_config', 'zeta'"),
+    "a field too few": (
+        change_text(lambda text: text.replace(b'"use_dora": false,', b"")),
+        WorkerError,
+        "in 'use_dora'",
+    ),
+    "a list for a config": (change_text(lambda _: b"[1]"), WorkerError, "cannot be read"),
+    "an infinite rank": (
+        change_text(lambda text: re.sub(rb'"r": [0-9]+', b'"r": 1e999', text)),
+        WorkerError,
+        "shapes or the dtype",
+    ),
+    "a deep config": (change_text(lambda _: b"[" * 100_000), WorkerError, "cannot be read"),
+    "zeros": (
+        change_tensors(lambda t: {name: torch.zeros_like(tensor) for name, tensor in t.items()}),
+        WorkerError,
+        "zero everywhere",
+    ),
+    "half of them zeros": (
+        change_tensors(lambda t: {name: tensor * ("lora_A" in name) for name, tensor in t.items()}),
+        WorkerError,
+        "zero everywhere",
+    ),
+    "another length": (
+        change_length(10**9),
+        WorkerError,
+        "adapter_model.safetensors is not what manifest.json says",
+    ),
+    "a length beyond all": (change_length(10**18), WorkerError, "too much for an adapter"),
+    "a name without end": (change_manifest(model="x" * 3_000_000), WorkerError, "manifest.json is damaged"),
+    "a revision below r0": (change_manifest(revision=-5), WorkerError, "manifest.json is damaged"),
+    "a manifest too large": (
+        lambda folder: os.truncate(folder / "manifest.json", 2**28 + 1),
+        WorkerError,
+        "too large to be one",
+    ),
+    "a prompt without its subject": (
+        change_facts(prompt="It is in"),
+        WorkerError,
+        "adapter: its facts are not those of one edit: .*must occur in the prompt",
+    ),
+    "NUL in a fact": (
+        change_facts(target_new="Ro\0me"),
+        WorkerError,
+        "adapter: its facts are not those of one edit: .*NUL",
+    ),
     "another rank": (change_config(r=4, lora_alpha=4), WorkerError, "shapes or the dtype"),
     "attention, too": (
         change_tensors(
