@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -23,6 +24,9 @@ MOST_AT_ONCE = 500
 
 RETRY_SECONDS = 0.2
 """How long Redis is left alone after it has failed."""
+
+TELL_SECONDS = 60.0
+"""How long nothing more is said of a Redis that goes on failing."""
 
 CANCEL_SECONDS = 0.02
 """How long the reader may take to end before it is told again."""
@@ -65,13 +69,19 @@ class Answers:
 
     async def _read(self) -> None:
         last = "0"
+        told: float | None = None
         while True:
             try:
                 found = await self._redis.xread({self.stream: last}, count=MOST_AT_ONCE, block=BLOCK_MILLISECONDS)
             except RedisError as error:
-                _log.warning("the stream %s does not answer: %s", self.stream, error)
+                if told is None or time.monotonic() - told >= TELL_SECONDS:
+                    _log.warning("the stream %s does not answer: %s", self.stream, error)
+                    told = time.monotonic()
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
+            if told is not None:
+                _log.warning("the stream %s answers again", self.stream)  # as loud as that it did not
+                told = None
             for _, entries in found or ():
                 for entry, fields in entries:
                     last = entry

@@ -66,6 +66,11 @@ class Keys:
         return self._key("idempotency-of", by, noun, key) if by else self._key("idempotency", noun, key)
 
     @property
+    def failed_checks(self) -> str:
+        """Counter of the blobs and revisions that were found not to be what the ledger names."""
+        return self._key("failed-checks")
+
+    @property
     def lease(self) -> str:
         """Held by the one worker that may append to the ledger, the leader; its value is the fencing token."""
         return self._key("lease")

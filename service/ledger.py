@@ -1,9 +1,11 @@
 """The ledger: the append-only history of a model in Redis, from which every state follows."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from service.active import Lines
 from service.contracts.access import Asker
@@ -82,6 +84,18 @@ class Ledger:
         """Who asked for an edit."""
         names = ("by", "request_id")
         return Asker(**dict(zip(names, self._redis.hmget(self._keys.edit(edit_id), names), strict=True)))
+
+    def check_failed(self) -> None:
+        """Count a blob or a revision that is not what an entry names: here, since the worker may end of it at once.
+
+        A Redis that is away does not hide what was found.
+        """
+        with suppress(RedisError):
+            self._redis.incr(self._keys.failed_checks)
+
+    def failed_checks(self) -> int:
+        """How many were counted, by all workers there have been."""
+        return int(self._redis.get(self._keys.failed_checks) or 0)
 
     def head(self) -> int | None:
         """The newest revision; None while the ledger is empty."""

@@ -4,7 +4,7 @@ import logging
 import re
 import time
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Info, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,6 +38,7 @@ class Telemetry:
             buckets=SECONDS,
             registry=self.registry,
         )
+        self._redis = Gauge("palimpsest_redis_up", "1 if Redis has answered just now, else 0", registry=self.registry)
         Info("palimpsest_build", "The version that runs", registry=self.registry).info({"version": version})
         ProcessCollector(registry=self.registry)
 
@@ -45,6 +46,10 @@ class Telemetry:
         """Note an answer to a request. path: as the route has it, with names in place of ids."""
         self._requests.labels(method, path, status).inc()
         self._seconds.labels(method, path).observe(seconds)
+
+    def found_redis(self, *, up: bool) -> None:
+        """Note whether Redis has answered."""
+        self._redis.set(up)
 
 
 class Watched:

@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 import yaml
 
-from tests.deploying import PROMETHEUS, compose_file, dashboard, expressions, metrics_named, rules
+from tests.deploying import PROMETHEUS, ROOT, compose_file, dashboard, expressions, metrics_named, pods, rules
 
 
 def test_the_dashboard_shows_each_metric_in_its_place() -> None:
@@ -27,6 +27,23 @@ def test_every_expression_is_one() -> None:
     """Parsed by Prometheus' own grammar; that what they name is exported is tried in tests/e2e/test_seen.py."""
     assert len(list(expressions())) > 30
     assert len(metrics_named()) > 20
+
+
+def test_no_expression_depends_on_what_prometheus_calls_its_jobs() -> None:
+    """They are other ones in a cluster."""
+    assert not [expression for expression in expressions() if re.search(r"\bjob *=", expression)]
+
+
+def test_the_jobs_for_a_cluster_find_the_ports_of_api_and_workers() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/monitoring.md").read_text(), re.DOTALL)
+    containers = [container for pod in pods() for container in pod["containers"]]
+    ports = {port["name"]: container["name"] for container in containers for port in container["ports"]}
+    found = {}
+    for job in yaml.safe_load(text)["scrape_configs"]:
+        ((discovery,), (kept,)) = job["kubernetes_sd_configs"], job["relabel_configs"]
+        assert discovery == {"role": "pod", "namespaces": {"names": ["palimpsest"]}}
+        found[job["job_name"]] = ports[kept["regex"]], "authorization" in job
+    assert found == {"palimpsest-api": ("api", True), "palimpsest-worker": ("worker", False)}
 
 
 def test_every_alert_says_what_to_look_at() -> None:

@@ -5,11 +5,14 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from pydantic import ValidationError
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from service import logs
 from service.contracts.model import WorkerState
@@ -24,6 +27,9 @@ log = logging.getLogger("worker")
 
 REDIS_SECONDS = 30
 """How long a worker that starts waits for Redis."""
+
+PROBE_SECONDS = 2.0
+"""How long Prometheus waits, if it asks whether Redis answers."""
 
 
 def main() -> int:
@@ -55,10 +61,11 @@ def _serve(settings: Settings) -> None:
         raise WorkerError("REDIS_URL is not set. Set it, or run `palimpsest up`, which brings its own Redis.")
     redis = Redis.from_url(settings.redis_url, decode_responses=True)
     raw_redis = Redis.from_url(settings.redis_url)
-    _wait_for(redis)
     telemetry = Telemetry(model_name(settings.model))
+    telemetry.watch("redis_up", "1 if Redis answers this worker, else 0", _probe(settings.redis_url))
     if settings.metrics_port is not None:
         telemetry.serve(settings.metrics_port, settings.metrics_host)
+    _wait_for(redis)
     board = Board(redis, Keys(model_name(settings.model)), settings.lease_seconds, settings.stalled_seconds)
     board.show(WorkerState.STARTING, "loading the model")
     seconds = settings.lease_seconds
@@ -113,6 +120,20 @@ def _load_and_serve(
         raise
     finally:
         thread.end()
+
+
+def _probe(redis_url: str) -> Callable[[], float]:
+    """Asks Redis whether it is there, on a connection of its own, which never waits for long."""
+    times = {"socket_timeout": PROBE_SECONDS, "socket_connect_timeout": PROBE_SECONDS}
+    redis = Redis.from_url(redis_url, retry=Retry(NoBackoff(), 0), **times)
+
+    def answers() -> float:
+        try:
+            return float(redis.ping())
+        except RedisError:
+            return 0.0
+
+    return answers
 
 
 def _wait_for(redis: Redis) -> None:

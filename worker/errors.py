@@ -33,6 +33,10 @@ class CorruptStateError(WorkerError):
     exit_code = 5
 
 
+class MissingBlobError(CorruptStateError):
+    """A blob that the ledger names is not there; where others write, it may be on its way."""
+
+
 class LeaseLostError(WorkerError):
     """Another worker has taken over; this one must not write any more."""
 

@@ -134,7 +134,7 @@ class Serving:
         dtype = thread.call(lambda: compute_dtype(loaded, settings.compute_dtype))
         editor = Editor(history, methods, defaults.get, statistics, dtype, ceilings)
         line = self._line(history, ledger, editor, card, count_tokens, lease.extend)
-        self._tell_of(history, blob_store, readers)
+        self._tell_of(readers)
         if leads:  # before anybody is told that this worker is ready
             self._board.publish(card, tokenizer_text(loaded))
         lane.open()
@@ -182,17 +182,12 @@ class Serving:
             watching.around,
         )
 
-    def _tell_of(self, history: History, blobs: BlobStore, readers: Readers) -> None:
+    def _tell_of(self, readers: Readers) -> None:
         telemetry, loaded = self._telemetry, self._resident.loaded
         telemetry.holds(sum(parameter.nbytes for parameter in loaded.model.parameters()))
         telemetry.watch("generation_rows", "Continuations that are decoded together", lambda: readers.rows)
         telemetry.watch("step_seconds", "How long the running step has taken", lambda: self._thread.step_seconds)
         telemetry.watch_device(lambda: memory(loaded.device))
-        telemetry.count(
-            "checksum_failures",
-            "Blobs and revisions that did not have the checksum that the ledger names",
-            lambda: history.checks.failures + blobs.damaged,
-        )
 
     def _most_rows(self) -> int:
         device = self._resident.loaded.device.type

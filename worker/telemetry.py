@@ -1,12 +1,10 @@
 """What a worker tells Prometheus of itself, at a port of its own."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, start_http_server
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
 
 from worker.errors import WorkerError
 
@@ -91,10 +89,6 @@ class Telemetry:
         for state in look():
             gauge.labels(self._model, state).set_function(partial(_part, look, state))
 
-    def count(self, name: str, meaning: str, look: Callable[[], int]) -> None:
-        """Have it look at what is counted elsewhere and only grows."""
-        self.registry.register(_Counted(f"palimpsest_{name}", meaning, self._model, look))
-
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
         return Counter(f"palimpsest_{name}", meaning, ("model", *labels), registry=self.registry)
 
@@ -107,16 +101,3 @@ class Telemetry:
 
 def _part(look: Callable[[], Mapping[str, float]], name: str) -> float:
     return look()[name]
-
-
-class _Counted(Collector):
-    """A counter that is kept elsewhere."""
-
-    def __init__(self, name: str, meaning: str, model: str, look: Callable[[], int]) -> None:
-        self._name, self._meaning, self._model, self._look = name, meaning, model, look
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """Its value at this moment."""
-        family = CounterMetricFamily(self._name, self._meaning, labels=["model"])
-        family.add_metric([self._model], self._look())
-        yield family

@@ -1,5 +1,6 @@
 """What is done around every job, of whatever kind: whose it is, how long it took, and a span for each of its phases."""
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ Result = TypeVar("Result")
 
 NO_METHOD, UNKNOWN = "none", "unknown"
 """In place of a method: of jobs that name none or several, and of one that there is not."""
+
+log = logging.getLogger(__name__)
 
 
 class Watching:
@@ -53,6 +56,8 @@ class Watching:
         job = jobs.glance(job_id)
         if not job.status.ended or job.started_at is None or job.ended_at is None:
             return
+        if job.status == JobStatus.CANCELLED:  # every other end is told where it is come to
+            log.info("%s %s is cancelled", jobs.noun, job_id)
         found = getattr(job, "outcome", None) or getattr(job, "result", None)
         method = getattr(job.request, "method", NO_METHOD)
         self._telemetry.job_ended(

@@ -1,8 +1,11 @@
 """The commands that start something on this machine: the server or its parts, the demo, a pass over text."""
 
+import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +13,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from service import logs
 from service.claims import UpError
+from service.commands.exits import Exit, exit_of
 from service.commands.options import (
     DATA,
     MODEL,
@@ -72,6 +77,8 @@ CorpusOption = Annotated[
 
 HOST, PORT = "127.0.0.1", 8000
 
+_log = logging.getLogger(__name__)
+
 
 def up(
     model: ModelOption = MODEL,
@@ -99,12 +106,14 @@ def api(
 ) -> None:
     """Start the API alone, beside a Redis (REDIS_URL) and a worker that run elsewhere."""
     settings = Settings(model=model, data_dir=data_dir, host=host, port=port, insecure=insecure)
-    redis_url = _require_redis(settings)
+    logs.set_up("api", settings.log_format, logging.WARNING)  # before anything can go wrong
     from service.auth import refuse_open  # noqa: PLC0415 - nor with the web framework
     from service.server import run  # noqa: PLC0415 - nor with the web framework
 
-    refuse_open(settings, redis_url)
-    run(settings)
+    with _refusals_told_as(settings.log_format):
+        refuse_open(settings, _require_redis(settings))
+    if not run(settings):
+        raise typer.Exit(Exit.FAILED)
 
 
 def worker(
@@ -154,6 +163,18 @@ def demo(
     from service.commands.demo import run  # noqa: PLC0415 - nor with what starts processes
 
     raise typer.Exit(run(["--model", model, "--dtype", dtype.value, "--device", device], data_dir, Console()))
+
+
+@contextmanager
+def _refusals_told_as(form: logs.Format) -> Iterator[None]:
+    """Where a program reads the log, a refusal to start is a line of it; else it is the sentence that a person sees."""
+    try:
+        yield
+    except UpError as error:
+        if form == "text":
+            raise
+        _log.error("%s", error)
+        raise typer.Exit(exit_of(error)) from error
 
 
 def _require_redis(settings: Settings) -> str:

@@ -1,11 +1,13 @@
 """Metrics for Prometheus: where the head is, which worker is where, what waits, and what this process has answered."""
 
+import logging
 from collections.abc import Iterator
 
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from redis.exceptions import RedisError
 
 from service.board import Notices
 from service.contracts.model import WorkerState
@@ -19,6 +21,8 @@ router = APIRouter(tags=["health"])
 UNEDITED = Drift(norms={}, perplexity_ratio=1.0, kl=0.0)
 """What is known of a head without edits, which nobody has measured."""
 
+_log = logging.getLogger(__name__)
+
 
 @router.get(
     "/metrics",
@@ -30,11 +34,17 @@ def metrics(services: CanRead) -> Response:
     """In Prometheus' text format: the model at this moment, and the requests that this process has answered.
 
     Those of a model are the same from every process of the API. Workers tell of themselves at a port of their own.
+    What Redis keeps to itself when it fails is left out; `palimpsest_redis_up` is 0 then.
     """
-    moment = CollectorRegistry()
-    moment.register(_Moment(services))
-    text = generate_latest(moment) + generate_latest(services.telemetry.registry)
-    return Response(text, media_type=CONTENT_TYPE_LATEST)
+    registry = CollectorRegistry()
+    registry.register(_Moment(services))
+    moment = b""
+    try:
+        moment = generate_latest(registry)
+    except RedisError as error:
+        _log.warning("the metrics of the model are left out: %s", error)
+    services.telemetry.found_redis(up=bool(moment))
+    return Response(moment + generate_latest(services.telemetry.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class _Moment(Collector):
@@ -43,7 +53,7 @@ class _Moment(Collector):
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """The families, as Prometheus' client asks for them."""
         services = self._services
         notices = services.board.look()
@@ -55,6 +65,13 @@ class _Moment(Collector):
             services.keys.model,
             services.board.generations(),
         )
+        failures = CounterMetricFamily(
+            "palimpsest_checksum_failures",
+            "Times that a worker found a blob or a revision not to be what the ledger names",
+            labels=["model"],
+        )
+        failures.add_metric([services.keys.model], services.ledger.failed_checks())
+        yield failures
         if notices.head is not None:
             yield from _head(notices.model, services.ledger.revision(notices.head))
 

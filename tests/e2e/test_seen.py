@@ -134,8 +134,13 @@ def test_the_metrics_tell_of_the_edit_and_of_the_generation(seen: Seen) -> None:
     assert found["palimpsest_first_token_seconds_count", of_model] == 1
     assert found["palimpsest_generation_seconds_count", of_model] == 1
     assert found["palimpsest_model_bytes", of_model] > 1000
-    assert found["palimpsest_checksum_failures_total", of_model] == 0
-    assert _samples(seen.of_api())["palimpsest_head_revision", of_model] == 1
+    assert found["palimpsest_redis_up", of_model] == 1
+    of_api = _samples(seen.of_api())
+    assert of_api["palimpsest_head_revision", of_model] == 1
+    assert of_api["palimpsest_checksum_failures_total", of_model] == 0
+    assert not {name for name, _ in found} & {name for name, _ in of_api if "palimpsest" in name} - {
+        "palimpsest_redis_up"
+    }
 
 
 @pytest.mark.usefixtures("edit_id")

@@ -163,6 +163,7 @@ def test_a_state_that_is_not_the_ledgers_is_not_served(place: Place) -> None:
     damaged = place.start_worker()
     assert damaged.ended() == 5, damaged.said
     assert str(newest.blob) in damaged.said
+    assert 'palimpsest_checksum_failures_total{model="tiny-llama"} 1.0' in place.http.get("/metrics").text
     assert "Traceback" not in other.said + damaged.said
     assert place.ready_pid() is None
     assert place.checksums() == before

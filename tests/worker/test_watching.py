@@ -10,9 +10,10 @@ from redis import Redis
 from service.contracts.edits import EditRequest, EditStatus
 from service.edits import Edits
 from service.keys import Keys
-from service.origin import ORIGIN, Origin
+from service.origin import ORIGIN, Origin, in_name_of
 from service.spans import Spans
 from tests.service.stand_in import EIFFEL, outcome, queue_edit
+from tests.worker.engine.kit import noting_requests
 from worker.editing.progress import Step, Steps
 from worker.errors import LeaseLostError, WorkerError
 from worker.telemetry import Telemetry
@@ -79,6 +80,22 @@ def test_one_that_was_handed_back_or_cancelled_in_line_is_not(desk: Desk) -> Non
     with desk.watching.around(desk.edits, gone.id):
         desk.edits.cancel(gone.id)
     assert desk.told("palimpsest_jobs_ended_total") == {}
+
+
+def test_one_that_is_cancelled_while_it_runs_is_found_in_the_log_by_its_request(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    named = noting_requests(caplog)
+    with in_name_of(Origin("find-me")):
+        edit_id, _ = desk.edits.create(EditRequest(**EIFFEL, hparams={}))
+    with desk.watching.around(desk.edits, edit_id):
+        desk.edits.take_up(edit_id)
+        desk.edits.cancel(edit_id)
+        desk.edits.end_as(edit_id, "cancelled")
+    assert [record.getMessage() for record in caplog.records] == [f"edit {edit_id} is cancelled"]
+    assert named == ["find-me"]
+    assert desk.told("palimpsest_jobs_ended_total") == {("rome", "cancelled"): 1}
 
 
 def test_a_method_that_there_is_not_makes_no_series_of_its_own(desk: Desk) -> None:

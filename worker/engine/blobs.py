@@ -11,17 +11,16 @@ from torch import Tensor
 
 from worker.editing.delta import Change, Dense, LowRank, WeightDelta
 from worker.engine.folder import Folder
-from worker.errors import CorruptStateError
+from worker.errors import CorruptStateError, MissingBlobError
 
 SUFFIX = ".safetensors"
 
 
 class BlobStore:
-    """The blobs of one model, in one folder: a path, or a URL that fsspec knows. damaged: how many were, when read."""
+    """The blobs of one model, in one folder: a path, or a URL that fsspec knows."""
 
     def __init__(self, place: str | Path | Folder) -> None:
         self.folder = place if isinstance(place, Folder) else Folder.at(place)
-        self.damaged = 0
 
     def put(self, delta: WeightDelta) -> str:
         """Write a delta durably; returns its sha256, under which it can be read again. Raises StorageError."""
@@ -38,9 +37,8 @@ class BlobStore:
         """A blob's file, checked as `get` checks it."""
         content = self.folder.read(digest + SUFFIX)
         if content is None:
-            raise CorruptStateError(f"Blob {digest} is missing from {self.folder.name}. Restore it from a backup.")
+            raise MissingBlobError(f"Blob {digest} is missing from {self.folder.name}. Restore it from a backup.")
         if hashlib.sha256(content).hexdigest() != digest:
-            self.damaged += 1
             raise CorruptStateError(
                 f"Blob {digest} in {self.folder.name} is damaged: its checksum differs. Restore it from a backup."
             )

@@ -55,15 +55,16 @@ class Follower(threading.Thread):
         if not (asked or self._due.is_set()):
             return None
         self._due.clear()
+        patient = self._since is None or time.monotonic() - self._since <= self._patience
         try:
-            self._history.follow()
+            self._history.follow(patient=patient)
         except RedisError as error:
             log.warning("Redis does not say where the head is: %s", error)
             self._due.set()
             return no_redis()
         except (CorruptStateError, ProblemError) as error:
             self._due.set()
-            if self._since is not None and time.monotonic() - self._since > self._patience:
+            if not patient:
                 raise
             return self._fallen_behind(error)
         if self._since is not None:

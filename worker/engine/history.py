@@ -59,7 +59,7 @@ class History:
         mirror: Mirror | None = None,
     ) -> None:
         self.resident = resident
-        self.checks = Checks(resident)
+        self._checks = Checks(resident, ledger.check_failed)
         self._ledger = ledger
         self._blobs = blobs
         self._token = token
@@ -99,10 +99,13 @@ class History:
         self._token = token
         self._mirror_it()
 
-    def follow(self) -> None:
-        """Bring the model to the head that others have moved, checked."""
-        entries = self._ledger.entries()
-        new = entries[self.resident.revision + 1 :]
+    def follow(self, *, patient: bool = False) -> None:
+        """Bring the model to the head that others have moved, checked. patient: a blob that is missing may come yet."""
+        with self._checks.patiently(patient):
+            self._follow()
+
+    def _follow(self) -> None:
+        new = self._ledger.entries()[self.resident.revision + 1 :]
         if not new:
             return
         try:
@@ -119,7 +122,7 @@ class History:
             self._state = None
             return self.weights_at(new[-1].revision)
         self._state = self._state.plus(*map(self._delta, new))
-        self.checks.check(new[-1], self._state.weights)
+        self._checks.check(new[-1], self._state.weights)
         return self._state.weights
 
     def weights_at(self, revision: int) -> Weights:
@@ -130,7 +133,7 @@ class History:
         cached = self._weights.get(entry.checksum)
         if cached is None:
             cached = State.fold(self.resident, self.deltas_at(revision)).weights
-            self.checks.check(entry, cached)
+            self._checks.check(entry, cached)
             self._weights.keep(entry.checksum, cached)
         return cached
 
@@ -271,7 +274,8 @@ class History:
         blob = entry.blob or ""
         known = self._deltas.get(blob)
         if known is None:
-            known = self._blobs.get(blob)
+            with self._checks.counted():
+                known = self._blobs.get(blob)
             self._deltas.keep(blob, known)
         return known
 

