@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from service.contracts.benchmarks import BenchmarkResult, MethodResult, RecordResult
 from service.contracts.scores import RecordScores
-from service.reporting.figures import Figure, comparison, decimal, figure, written
+from service.reporting.figures import Figure, comparison, figure, measured, perplexity, written
 from service.reporting.markdown import table
 from worker.evaluation.records import record_summaries
 
@@ -83,13 +83,13 @@ def _rows(result: BenchmarkResult, names: Sequence[str]) -> list[list[str]]:
         [
             method.label,
             *(written(name, figure(method, name)) for name in names),
-            decimal(method.perplexity_ratio, 4),
-            decimal(method.seconds_per_edit),
+            perplexity(method),
+            measured(method, "seconds_per_edit"),
         ]
         for method in result.methods
     ]
     before = [written(name, figure(result.methods[0], name, before=True)) for name in names]
-    return [["method", *names, *SMALL_COLUMNS], ["before", *before, "1", ""], *rows]
+    return [["method", *names, *SMALL_COLUMNS], ["before", *before, "x 1", ""], *rows]
 
 
 def _named(method: MethodResult) -> dict[str, object]:
@@ -102,6 +102,7 @@ def _named(method: MethodResult) -> dict[str, object]:
         "seconds_per_edit": method.seconds_per_edit,
         "seconds_per_record": method.seconds_per_record,
         "perplexity_ratio": method.perplexity_ratio,
+        "ci95": method.ci95,
         "scores": {name: [one.mean, one.low, one.high] for name, one in found.items() if one is not None},
     }
 

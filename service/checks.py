@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from tokenizers import Tokenizer
 
-from service.contracts.benchmarks import BenchmarkRequest, MethodChoice
+from service.contracts.benchmarks import BenchmarkRequest, MethodChoice, Mode
 from service.contracts.edits import AnyEditRequest, BatchRequest, Fact
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.lane import DecodeRequest
@@ -61,7 +61,12 @@ def check_trace(request: TraceRequest, card: ModelCard, count_tokens: CountToken
 
 
 def check_benchmark(request: BenchmarkRequest, card: ModelCard) -> None:
-    """Raise a 422 problem that names the field if there is no such data set or method, or with other hparams."""
+    """Raise a 422 problem that names the field if there is no such data set or method, or with other hparams.
+
+    So for what would have no effect. The contract cannot refuse that: benchmarks are stored that have it.
+    """
+    if request.mode is not Mode.SEQUENTIAL and "checkpoints" in request.model_fields_set:
+        raise invalid("checkpoints", f"has no effect in mode {request.mode}; leave it out, or take mode sequential")
     known = (SHIPPED, *HUB)
     if not request.records and request.dataset not in known:
         detail = f"{request.dataset!r} is not a known data set; take one of {', '.join(known)}, or send records"

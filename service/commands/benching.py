@@ -14,20 +14,32 @@ from service.commands import completing
 from service.commands.calls import carry_out, connect, exit_unless_well, named, print_json, say_how_it_stands
 from service.commands.options import JsonOption, RevisionOption, ServerOption, WaitOption
 from service.connection import SERVER
-from service.contracts.benchmarks import MOST_RECORDS, Benchmark, BenchmarkRequest, Mode
+from service.contracts.benchmarks import (
+    MOST_FAULT,
+    MOST_FAULTS,
+    MOST_RECORDS,
+    Benchmark,
+    BenchmarkRequest,
+    Mode,
+)
 from service.contracts.records import Record
-from service.datasets.sources import HUB, SHIPPED, DatasetError, open_dataset
+from service.datasets.forms import FORMS
+from service.datasets.reading import Dataset
+from service.datasets.sources import HUB, SHIPPED, DatasetError, FormError, open_dataset
 from service.reporting.figures import comparison
 from service.reporting.wording import failures
 
 FILES = {"json": "report.json", "md": "report.md", "html": "report.html", "easyedit": "easyedit.json"}
 """What --out writes, by the report's format."""
 
-NAME_WIDTH, FIGURE_WIDTH = 34, 22
+NAME_WIDTH, FIGURE_WIDTH = 34, 24
 """What the names of scores take of a line, and a figure with its interval."""
 
-MOST_FAULTS = 20
+MOST_SHOWN = 20
 """Faults of a file that are shown."""
+
+MOST_SENT = 7_000_000
+"""Bytes of records that are sent at once; by default a server takes a million more."""
 
 DatasetOption = Annotated[
     str,
@@ -37,7 +49,7 @@ DatasetOption = Annotated[
     ),
 ]
 FormOption = Annotated[
-    str | None, typer.Option(help="How a file's records are written, where they do not show it, such as zsre-answers.")
+    str | None, typer.Option(help=f"How a file's records are written, if not as they show: {', '.join(FORMS)}.")
 ]
 BatchSizeOption = Annotated[
     int | None, typer.Option(help="Records of one edit; by default 1, with --mode batch all of them.")
@@ -72,7 +84,7 @@ def bench(
     generation: Annotated[
         bool, typer.Option("--generation", help="Score what is said freely, too; takes much longer.")
     ] = False,
-    checkpoints: Annotated[int, typer.Option(help="How often a sequence is scored.")] = 5,
+    checkpoints: Annotated[int | None, typer.Option(help="How often a sequence is scored; by default 5.")] = None,
     hparam: HparamOption = None,
     seed: Annotated[int | None, typer.Option(help="Draw the records; by default the first are taken.")] = None,
     revision: RevisionOption = "base",
@@ -85,13 +97,15 @@ def bench(
     """Compare methods on a data set: each edit is scored and dropped; the head stays as it is."""
     if out is not None and not wait:
         raise typer.BadParameter("is written once the benchmark has ended, so wait for it", param_hint="--out")
+    if checkpoints is not None and mode is not Mode.SEQUENTIAL:
+        raise typer.BadParameter(f"has no effect with --mode {mode}; take sequential", param_hint="--checkpoints")
     asked: dict[str, Any] = {"methods": _methods(method or ["rome"], hparam or []), "n": n, "mode": mode, "seed": seed}
-    asked |= {"batch_size": batch_size, "checkpoints": checkpoints, "revision": revision, "generation": generation}
+    asked |= {"batch_size": batch_size, "revision": revision, "generation": generation}
     asked |= {"known_only": known_only, "likelier_only": likelier_only, "dataset": dataset}
     if form is not None or Path(dataset).exists() or dataset not in (SHIPPED, *HUB):
-        asked |= {"dataset": Path(dataset).name, "records": _records(dataset, form, generation=generation)}
-        if seed is None and not (known_only or likelier_only):
-            asked["records"] = asked["records"][:n]
+        asked |= {"dataset": Path(dataset).name, **_read(dataset, form, n, generation=generation)}
+    if checkpoints is not None:
+        asked["checkpoints"] = checkpoints
     request = BenchmarkRequest.model_validate(asked)
     with connect(server) as client:
         benchmark = carry_out(client.benchmarks, request, "benchmark", wait=wait)
@@ -118,21 +132,42 @@ def _methods(names: Sequence[str], hparams: Sequence[str]) -> list[dict[str, Any
     return chosen
 
 
-def _records(source: str, form: str | None, *, generation: bool) -> list[Record]:
+def _read(source: str, form: str | None, n: int, *, generation: bool) -> dict[str, Any]:
     """The records of a file, without what only free generation needs; what is wrong with others is told."""
     try:
-        found = open_dataset(source, form)
+        found = open_dataset(source, form, references=generation)
     except DatasetError as error:
-        raise typer.BadParameter(str(error), param_hint="--dataset") from error
+        hint = "--form" if isinstance(error, FormError) else "--dataset"
+        raise typer.BadParameter(str(error), param_hint=hint) from error
+    records = found.records
+    if not generation:
+        records = tuple(one.model_copy(update={"reference_texts": (), "generation_prompts": ()}) for one in records)
+    records = records[: _count_to_send(records, n)]
+    faults = _faults(found, len(records))
     console = Console(stderr=True)
-    for fault in found.faults[:MOST_FAULTS]:
+    for fault in faults[:MOST_SHOWN]:
         console.print(f"left out: {fault}", style="yellow", markup=False, soft_wrap=True)
-    if len(found.faults) > MOST_FAULTS:
-        console.print(f"and {len(found.faults) - MOST_FAULTS} more", style="yellow")
-    records = list(found.records[:MOST_RECORDS])
-    if generation:
-        return records
-    return [record.model_copy(update={"reference_texts": (), "generation_prompts": ()}) for record in records]
+    if len(faults) > MOST_SHOWN:
+        console.print(f"and {len(faults) - MOST_SHOWN} more", style="yellow")
+    told = [fault[:MOST_FAULT] for fault in faults[:MOST_FAULTS]]
+    return {"records": records, "left_out": found.size - len(records), "faults": told}
+
+
+def _count_to_send(records: Sequence[Record], n: int) -> int:
+    """The n that are asked for, and as many behind them as fit into a request: which are too long the worker knows."""
+    size = 0
+    for count, record in enumerate(records[:MOST_RECORDS]):
+        size += len(record.model_dump_json(exclude_defaults=True).encode())
+        if count >= n and size > MOST_SENT:
+            return count
+    return min(len(records), MOST_RECORDS)
+
+
+def _faults(found: Dataset, sent: int) -> list[str]:
+    """Why records of a file are not among those that are sent."""
+    behind = len(found.records) - sent
+    unsent = [f"the last {behind} records: no more can be sent at once"] if behind else []
+    return [*unsent, *map(str, found.faults)]
 
 
 def write_report(client: Palimpsest, benchmark: Benchmark, out: Path) -> None:

@@ -22,6 +22,9 @@ MOST_RECORDS = 10_000
 
 MOST_METHODS = 16
 
+MOST_FAULTS, MOST_FAULT = 100, 500
+"""Faults that a result tells of, and characters of one."""
+
 MOST_SCORED = 20_000
 """Records times methods: what is found of all of them lies in one document."""
 
@@ -66,6 +69,14 @@ class BenchmarkRequest(ReadingRequest):
     records: Annotated[
         tuple[Record, ...],
         Field(fail_fast=True, max_length=MOST_RECORDS, description="instead of those of a known data set"),
+    ] = ()
+    left_out: Annotated[
+        int,
+        Field(ge=0, le=2**31 - 1, description="records of a file that are not among `records`, such as malformed ones"),
+    ] = 0
+    faults: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=MOST_FAULT)], ...],
+        Field(fail_fast=True, max_length=MOST_FAULTS, description="which they are, and why; the result tells them"),
     ] = ()
     methods: Annotated[
         tuple[Annotated[MethodChoice, BeforeValidator(_named)], ...],
@@ -139,7 +150,7 @@ class Checkpoint(Contract):
     all: Annotated[Summary, Field(description="of all of them")]
     first: Annotated[Summary, Field(description="of those written until the first checkpoint")]
     last: Annotated[Summary, Field(description="of those written since the checkpoint before")]
-    drift: Drift
+    drift: Annotated[Drift, Field(description="from the revision that the edits were made on")]
 
 
 class MethodResult(Contract):
@@ -153,13 +164,24 @@ class MethodResult(Contract):
     edits: Annotated[int, Field(description="that were made")] = 0
     summary: Annotated[Summaries | None, Field(description="means over the records, with 95 % intervals")] = None
     perplexity_ratio: Annotated[
-        float | None, Field(description="of the neutral sentences, edited over before; mean over edits, or at the end")
+        float | None,
+        Field(
+            description="of the neutral sentences, edited over the revision that the edits were made on; mean over "
+            "edits, of a sequence at its end"
+        ),
     ] = None
-    kl: Annotated[float | None, Field(description="KL(base || edited) there, nats a token; likewise")] = None
+    kl: Annotated[float | None, Field(description="KL(before || edited) there, nats a token; likewise")] = None
     seconds_per_edit: Annotated[
         float | None, Field(description="mean, without scoring, statistics and context templates")
     ] = None
     seconds_per_record: Annotated[float | None, Field(description="the same, of each record written")] = None
+    ci95: Annotated[
+        dict[str, tuple[float, float]],
+        Field(
+            description="bootstrapped 95 % intervals over edits, of perplexity_ratio, kl, seconds_per_edit and "
+            "seconds_per_record; of one edit there are none"
+        ),
+    ] = Field(default_factory=dict)
     timings: Annotated[dict[str, float], Field(description="seconds by phase, all edits together")] = Field(
         default_factory=dict
     )

@@ -23,6 +23,9 @@ class PromptScore(Contract):
     prompt: str
     target_new: TargetScore
     target_true: TargetScore | None = None
+    same: Annotated[
+        float | None, Field(description="share of its argmax tokens that are the base's; of neighbours, else null")
+    ] = None
 
 
 class AnswerScore(Contract):
@@ -137,6 +140,13 @@ class FactSide(Contract):
     target_new: TargetScore
     target_true: TargetScore | None = None
     summary: Summary
+    each: Annotated[
+        dict[str, tuple[float, ...]],
+        Field(
+            description="by dotted name what EasyEdit's means are of, rephrase_acc, neighborhood_acc, "
+            "locality.<group>_acc, portability.<group>_acc: a value a prompt, in order"
+        ),
+    ] = Field(default_factory=dict)
 
 
 class FactScores(Contract):

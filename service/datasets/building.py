@@ -1,11 +1,12 @@
 """From what a file calls things to a Record, and back: an error names the field as the file has it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from service.contracts.problem import FieldError
+from service.contracts.questions import MOST_QUESTIONS
 from service.contracts.records import Record
 from service.items import Wrong
 from service.wording import field_errors
@@ -83,3 +84,19 @@ def _renamed(error: FieldError, names: Names) -> FieldError:
 def differing(target_true: str | None, target_new: str) -> str | None:
     """target_true, unless the file gives the same twice: then what is true is not known."""
     return None if target_true is None or target_true.strip() == target_new.strip() else target_true
+
+
+def leaves(value: Any) -> Iterator[str]:
+    """The texts in a text, a list, or a list of lists; blank ones are none."""
+    if isinstance(value, str):
+        if value.strip():
+            yield value
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from leaves(part)
+
+
+def answered(prompt: str, ground_truth: Any) -> dict[str, Any] | None:
+    """A Question's fields: the first of nested answers is it, the others are its aliases; None where there is none."""
+    answers = list(dict.fromkeys(leaves(ground_truth)))
+    return {"prompt": prompt, "answer": answers[0], "aliases": answers[1:MOST_QUESTIONS]} if answers else None

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, Field
 
 from service.contracts.records import Record
-from service.datasets.building import built, differing, shaped
+from service.datasets.building import answered, built, differing, leaves, shaped
 from service.items import Wrong
 
 
@@ -20,7 +20,8 @@ _Groups = dict[str, tuple[_Question, ...] | None]
 
 class _Raw(BaseModel):
     prompt: Annotated[str, Field(validation_alias=AliasChoices("prompt", "text"))]
-    subject: Annotated[str, Field(validation_alias=AliasChoices("subject", "concept"))]
+    # EasyEdit takes subjects with white space around them; in the prompt they stand without it.
+    subject: Annotated[str, Field(validation_alias=AliasChoices("subject", "concept")), AfterValidator(str.strip)]
     target_new: Annotated[str, Field(validation_alias=AliasChoices("target_new", "labels"))]
     rephrase_prompt: Annotated[str | None, Field(validation_alias=AliasChoices("rephrase_prompt", "rephrase"))] = None
     ground_truth: Any = None
@@ -38,7 +39,7 @@ def record(value: Any, index: int) -> Record | Wrong:
         "prompt": raw.prompt,
         "subject": raw.subject,
         "target_new": raw.target_new,
-        "target_true": differing(next(_leaves(raw.ground_truth), None), raw.target_new),
+        "target_true": differing(next(leaves(raw.ground_truth), None), raw.target_new),
         "paraphrases": [raw.rephrase_prompt] if raw.rephrase_prompt else [],
     }
     for kind, groups in (("locality", raw.locality), ("portability", raw.portability)):
@@ -55,24 +56,14 @@ def _own_names(value: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _questions(place: str, questions: tuple[_Question, ...], names: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """Those that have an answer: of a list, or a list of lists, the first is it, and the others are its aliases."""
+    """Those that have an answer."""
     kept = 0
     for index, question in enumerate(questions):
-        answers = list(dict.fromkeys(_leaves(question.ground_truth)))
-        if not answers:
+        found = answered(question.prompt, question.ground_truth)
+        if found is None:
             continue
         ours = f"facts[0].{place.lower()}[{kept}]"
         names[ours] = f"{place}[{index}]"
         names[f"{ours}.answer"] = names[f"{ours}.aliases"] = f"{place}[{index}].ground_truth"
         kept += 1
-        yield {"prompt": question.prompt, "answer": answers[0], "aliases": answers[1:100]}
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    """The texts in a text, a list, or a list of lists; blank ones are none."""
-    if isinstance(value, str):
-        if value.strip():
-            yield value
-    elif isinstance(value, list):
-        for part in value:
-            yield from _leaves(part)
+        yield found

@@ -29,10 +29,14 @@ class Fault:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Records in the order of their source, and the faults of those that are not among them."""
+    """Records in the order of their source, and the faults of those that are not among them.
+
+    size: how many the source has, well or not.
+    """
 
     records: tuple[Record, ...]
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Fault, ...]
+    size: int
 
 
 def read_text(text: str, form: str | None = None, snippets: Snippets | None = None) -> Dataset:
@@ -49,8 +53,9 @@ def _read(values: Iterable[tuple[int | None, Any]], form: str | None, snippets: 
     records: list[Record] = []
     faults: list[Fault] = []
     seen: dict[int, int] = {}
-    shown = None
+    shown, size = None, 0
     for index, (line, value) in enumerate(values):
+        size += 1
         # A damaged record may have lost the fields that show its form, and is likely of the form before it.
         shown = form_of(value) or shown
         whole = value if snippets is None else with_references(value, snippets)
@@ -59,7 +64,7 @@ def _read(values: Iterable[tuple[int | None, Any]], form: str | None, snippets: 
             faults += (Fault(index, line, error.field, error.detail) for error in record.errors)
         else:
             records.append(record)
-    return Dataset(tuple(records), tuple(faults[:MAX_FAULTS]))
+    return Dataset(tuple(records), tuple(faults[:MAX_FAULTS]), size)
 
 
 def _unlike(seen: dict[int, int], index: int, record: Record | Wrong) -> Record | Wrong:

@@ -1,9 +1,10 @@
 """The figures of a report: which scores there are, what they came to, and how they are written."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service.contracts.benchmarks import BenchmarkResult, MethodResult
+from service.contracts.scores import Summary
 
 MAIN = ("S", "ES", "PS", "NS", "EA", "PA", "rewrite_acc", "rephrase_acc", "neighborhood_acc", "multi_hop_acc")
 """Scores that are compared first."""
@@ -41,12 +42,15 @@ def figure(method: MethodResult, name: str, *, before: bool = False) -> Figure |
     """A score of a method, after its edits or before them."""
     if method.summary is None:
         return None
-    side = method.summary.before if before else method.summary.after
-    value = side.named().get(name)
+    return figure_of(method.summary.before if before else method.summary.after, name)
+
+
+def figure_of(summary: Summary, name: str) -> Figure | None:
+    """A score of a summary."""
+    value = summary.named().get(name)
     if value is None:
         return None
-    low, high = side.ci95.get(name, (None, None))
-    return Figure(value, low, high)
+    return Figure(value, *summary.ci95.get(name, (None, None)))
 
 
 def scaled(name: str, value: float) -> float:
@@ -56,12 +60,33 @@ def scaled(name: str, value: float) -> float:
 
 def written(name: str, found: Figure | None, *, interval: bool = True) -> str:
     """A figure with its interval: `97.5 [92.5, 100.0]`."""
+    shown = found if interval or found is None else Figure(found.mean)
+    return _shown(shown, lambda value: f"{scaled(name, value):.1f}")
+
+
+def perplexity(method: MethodResult) -> str:
+    """By how much perplexity grew, with its interval: `x 1.003 [1.001, 1.006]`."""
+    found = _own_figure(method, "perplexity_ratio")
+    return _shown(found, lambda value: f"{value:.3f}", prefix="x ")
+
+
+def measured(method: MethodResult, name: str) -> str:
+    """A mean over a method's edits, such as seconds_per_edit, with its interval: `6.73 [6.51, 6.98]`."""
+    return _shown(_own_figure(method, name), decimal)
+
+
+def _own_figure(method: MethodResult, name: str) -> Figure | None:
+    value = getattr(method, name)
+    return None if value is None else Figure(value, *method.ci95.get(name, (None, None)))
+
+
+def _shown(found: Figure | None, write: Callable[[float], str], prefix: str = "") -> str:
     if found is None:
         return NONE
-    text = f"{scaled(name, found.mean):.1f}"
-    if not interval or found.low is None or found.high is None:
+    text = prefix + write(found.mean)
+    if found.low is None or found.high is None:
         return text
-    return f"{text} [{scaled(name, found.low):.1f}, {scaled(name, found.high):.1f}]"
+    return f"{text} [{write(found.low)}, {write(found.high)}]"
 
 
 def decimal(value: float | None, digits: int = 3) -> str:
@@ -75,17 +100,16 @@ def per_edit(method: MethodResult) -> dict[str, float]:
 
 
 def comparison(result: BenchmarkResult) -> list[list[str]]:
-    """The table of methods, its header first: the main scores, perplexity, time, failures."""
+    """The table of methods, its header first: the main scores, perplexity, KL, time, failures."""
     names = main_names(result)
-    header = ["method", *names, "perplexity", "s per edit", "s per record", "failed"]
+    header = ["method", *names, "perplexity", "KL", "s per edit", "s per record", "failed"]
     return [header, *(_row(method, names) for method in result.methods)]
 
 
 def _row(method: MethodResult, names: Sequence[str]) -> list[str]:
     scores = [written(name, figure(method, name)) for name in names]
-    ratio = NONE if method.perplexity_ratio is None else f"x {method.perplexity_ratio:.3f}"
-    times = [decimal(method.seconds_per_edit), decimal(method.seconds_per_record)]
-    return [method.label, *scores, ratio, *times, str(method.failed)]
+    means = [measured(method, name) for name in ("kl", "seconds_per_edit", "seconds_per_record")]
+    return [method.label, *scores, perplexity(method), *means, str(method.failed)]
 
 
 def all_scores(result: BenchmarkResult) -> list[list[str]]:
@@ -100,13 +124,12 @@ def all_scores(result: BenchmarkResult) -> list[list[str]]:
 
 def curve(method: MethodResult) -> list[list[str]]:
     """The checkpoints of a sequence, the header first."""
-    groups = ("all", "first", "last")
-    header = ["records", *(f"EA {group}" for group in groups), "neighborhood_acc all", "perplexity", "KL"]
+    columns = [("all", "EA"), ("first", "EA"), ("last", "EA"), ("all", "neighborhood_acc")]
+    header = ["records", *(f"{name} {group}" for group, name in columns), "perplexity", "KL"]
     rows = [
         [
             str(point.records),
-            *(f"{100 * getattr(point, group).EA:.1f}" for group in groups),
-            NONE if point.all.neighborhood_acc is None else f"{100 * point.all.neighborhood_acc:.1f}",
+            *(written(name, figure_of(getattr(point, group), name)) for group, name in columns),
             f"x {point.drift.perplexity_ratio:.3f}",
             decimal(point.drift.kl),
         ]

@@ -29,9 +29,16 @@ def setting(benchmark: Benchmark, result: BenchmarkResult) -> Iterator[tuple[str
     ]
     of = " and ".join(conditions)
     count = len(result.records)
-    yield "records", f"{count} of {result.available} ({chosen}){', ' + of if of else ''}"
+    yield "records", f"{count} of {result.available} ({chosen}){', ' + of if of else ''}{_lost(benchmark, result)}"
     yield "edits", _edits(benchmark, count)
     yield "benchmark", f"{benchmark.id}, {benchmark.created_at:%Y-%m-%d %H:%M} UTC"
+
+
+def _lost(benchmark: Benchmark, result: BenchmarkResult) -> str:
+    """How many records of a file were left out; of a data set by name only the faults are known."""
+    whole = len(benchmark.request.records) + benchmark.request.left_out
+    lost = whole - result.available
+    return f"; left out: {lost} of {whole} in all" if lost > 0 else ""
 
 
 def _edits(benchmark: Benchmark, count: int) -> str:
@@ -64,7 +71,7 @@ KEY = (
     "Scores are means over the records after the edit, in percent, with bootstrapped 95 % intervals. "
     "ES, PS: the new target is likelier than the old one, after the prompt and its paraphrases; NS: the old one stays "
     "likelier, after neighbouring prompts; S: their harmonic mean. EA, PA: the whole new target is the likeliest "
-    "answer. neighborhood_acc: share of the neighbours' answers that stay as they were. perplexity: of neutral "
-    "sentences, over the base's. Seconds per edit are without scoring."
+    "answer. neighborhood_acc: share of the neighbours' answers that stay as they were. perplexity, KL: of neutral "
+    "sentences, against the revision that the edits were made on. Seconds per edit are without scoring."
 )
 """How to read the tables."""

@@ -1,6 +1,5 @@
 """The edit that everybody tries, on the real small model: it takes, its neighbour stays, and it leaves no trace."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,11 @@ from worker.editing.hparams import shipped
 from worker.editing.method import discover
 from worker.engine.editor import Editor
 from worker.models.loaded import LoadedModel
-from worker.models.loading import DEFAULT_MODEL, DEFAULT_WHEEL, load
+from worker.models.loading import DEFAULT_MODEL, load
 from worker.models.speed import compute_dtype
 from worker.settings import HPARAMS
 from worker.statistics.store import StatisticsStore
 
-KEPT = Path(__file__).parents[2] / ".palimpsest"
 EIFFEL: dict[str, Any] = {
     "prompt": "The Eiffel Tower is located in the city of",
     "subject": "The Eiffel Tower",
@@ -33,10 +31,9 @@ EIFFEL: dict[str, Any] = {
 
 
 @pytest.fixture
-def loaded(tmp_path: Path) -> LoadedModel:
-    """The default model: from the data directory where it is converted already, else converted for this test."""
-    kept = (KEPT / "models" / DEFAULT_MODEL).is_dir()
-    return load(DEFAULT_MODEL, "float32", "cpu", KEPT if kept else tmp_path)
+def loaded(default_model: Path) -> LoadedModel:
+    """The default model."""
+    return load(DEFAULT_MODEL, "float32", "cpu", default_model)
 
 
 @torch.no_grad()
@@ -46,7 +43,6 @@ def _next_word(loaded: LoadedModel, prompt: str) -> str:
 
 
 @pytest.mark.real
-@pytest.mark.skipif(find_spec(DEFAULT_WHEEL) is None, reason=f"the wheel {DEFAULT_WHEEL} is not installed: make setup")
 def test_the_eiffel_tower_is_in_rome(redis: Redis, keys: Keys, tmp_path: Path, loaded: LoadedModel) -> None:
     assert [_next_word(loaded, p) for p in (EIFFEL["prompt"], *EIFFEL["neighborhood"])] == [" Paris", " Paris"]
     stand = Stand(redis, keys, loaded, tmp_path)

@@ -1,6 +1,5 @@
 """The facts that the project ships are known to the model that it ships with."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,12 @@ from service.datasets.sources import SHIPPED, open_dataset
 from tests.driving import finish
 from worker.engine.resident import Resident
 from worker.evaluation.metrics import measure
-from worker.models.loading import DEFAULT_MODEL, DEFAULT_WHEEL, load
-
-KEPT = Path(__file__).parents[2] / ".palimpsest"
+from worker.models.loading import DEFAULT_MODEL, load
 
 
 @pytest.mark.real
-@pytest.mark.skipif(find_spec(DEFAULT_WHEEL) is None, reason=f"the wheel {DEFAULT_WHEEL} is not installed: make setup")
-def test_the_model_says_target_true_after_every_prompt(tmp_path: Path) -> None:
-    kept = (KEPT / "models" / DEFAULT_MODEL).is_dir()
-    resident = Resident(load(DEFAULT_MODEL, "float32", "cpu", KEPT if kept else tmp_path))
+def test_the_model_says_target_true_after_every_prompt(default_model: Path) -> None:
+    resident = Resident(load(DEFAULT_MODEL, "float32", "cpu", default_model))
     facts = [fact for record in open_dataset(SHIPPED).records for fact in record.facts]
     bare = [
         Fact.model_validate(fact.model_dump(include={"prompt", "subject", "target_new", "target_true"}))

@@ -14,7 +14,6 @@ from worker.models.loaded import LoadedModel
 from worker.models.loading import DEFAULT_MODEL, load
 
 FOLDER = Path(__file__).parent
-KEPT = FOLDER.parents[1] / ".palimpsest"
 INPUTS = FOLDER / "scored.json"
 REAL = "smollm2-135m"
 SEED, LAYER = 20241, 1
@@ -34,11 +33,14 @@ def numbers(name: str) -> dict[str, Any]:
     return found
 
 
-def model_of(name: str) -> LoadedModel:
-    """A tiny model of that family, or the real small one, in float64."""
-    if name != REAL:
-        return tiny_model(name, torch.float64)
-    loaded = load(DEFAULT_MODEL, "float32", "cpu", KEPT)
+def model_of(family: str) -> LoadedModel:
+    """The tiny model of that family, in float64."""
+    return tiny_model(family, torch.float64)
+
+
+def real_model(data_dir: Path) -> LoadedModel:
+    """The real small one, in float64."""
+    loaded = load(DEFAULT_MODEL, "float32", "cpu", data_dir)
     loaded.model.double()
     return loaded
 

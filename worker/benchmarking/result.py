@@ -9,6 +9,7 @@ from service.contracts.records import Record
 from worker.benchmarking.journal import Line
 from worker.benchmarking.plan import Unit
 from worker.editing.hparams import Hparams
+from worker.evaluation.means import interval_of
 from worker.evaluation.records import record_summaries
 
 Done = Sequence[tuple[Unit, Line]]
@@ -45,11 +46,18 @@ def method_result(
 ) -> MethodResult:
     """One method's part."""
     scores = [outcome.scores for outcome in outcomes if outcome.scores is not None]
-    took = [(unit.size, line.seconds) for unit, line in done if unit.edits and line.took]
-    spent, written = sum(seconds for _, seconds in took), sum(size for size, _ in took)
+    took = [(unit, line) for unit, line in done if unit.edits and line.took]
+    seconds, sizes = [line.seconds for _, line in took], [unit.size for unit, _ in took]
     drifts = [line.drift for _, line in done if line.drift is not None]
     if request.mode is Mode.SEQUENTIAL:
         drifts = drifts[-1:]
+    ratios, divergences = [drift.perplexity_ratio for drift in drifts], [drift.kl for drift in drifts]
+    intervals = {
+        "perplexity_ratio": interval_of(ratios),
+        "kl": interval_of(divergences),
+        "seconds_per_edit": interval_of(seconds),
+        "seconds_per_record": interval_of(seconds, sizes),
+    }
     return MethodResult(
         method=request.methods[done[0][0].method].method,
         label=label,
@@ -58,10 +66,11 @@ def method_result(
         failed=len(outcomes) - len(scores),
         edits=len(took),
         summary=record_summaries(scores) if scores else None,
-        perplexity_ratio=fmean(drift.perplexity_ratio for drift in drifts) if drifts else None,
-        kl=fmean(drift.kl for drift in drifts) if drifts else None,
-        seconds_per_edit=spent / len(took) if took else None,
-        seconds_per_record=spent / written if written else None,
+        perplexity_ratio=fmean(ratios) if ratios else None,
+        kl=fmean(divergences) if divergences else None,
+        seconds_per_edit=fmean(seconds) if seconds else None,
+        seconds_per_record=sum(seconds) / sum(sizes) if sizes else None,
+        ci95={name: interval for name, interval in intervals.items() if interval is not None},
         timings=_sums(line.timings for _, line in done),
         checkpoints=tuple(line.checkpoint for _, line in done if line.checkpoint is not None),
         warnings=tuple(dict.fromkeys(warning for _, line in done for warning in line.warnings)),

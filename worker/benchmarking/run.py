@@ -24,6 +24,7 @@ from worker.engine.history import History
 from worker.engine.notes import Notes
 from worker.engine.state import State
 from worker.errors import EditError, StorageError
+from worker.evaluation.drift import DriftMeter
 from worker.evaluation.generated import fitted_to
 
 ONCE = ("statistics", "templates")
@@ -36,6 +37,17 @@ class Base:
 
     state: State
     deltas: Sequence[WeightDelta]
+
+    def norms(self, edited: State) -> dict[int, float]:
+        """|W - W_of_this| / |W_of_this| (Frobenius) of each layer that an edit has changed since, before W is cast."""
+        changed = (layer for layer, total in sorted(edited.sums.items()) if total is not self.state.sums.get(layer))
+        return {layer: self._norm(edited, layer) for layer in changed}
+
+    def _norm(self, edited: State, layer: int) -> float:
+        change, weight = edited.sums[layer].total(), edited.resident.base_of_layer(layer).double()
+        if (known := self.state.sums.get(layer)) is not None:
+            change, weight = change - known.total(), weight + known.total()
+        return float(change.norm() / weight.norm())
 
 
 @dataclass
@@ -75,6 +87,7 @@ class Run:
         self._labels = labels
         self._hparams = hparams
         self._references = fitted_to(records) if request.generation else None
+        self._meter: DriftMeter | None = None
         self._plan = [units_of(request, method, len(records)) for method in range(len(labels))]
         self._clock = Clock([unit for units in self._plan for unit in units])
 
@@ -129,7 +142,7 @@ class Run:
         scoring = score(self._history.resident, records, base.state.weights, edited.weights, self._references)
         scores = yield from timed(scoring, notes.seconds, "measure")
         outcomes = {unit.begin + at: outcome(one, seconds / unit.size) for at, one in enumerate(scores)}
-        drift = yield from timed(self._drift(edited), notes.seconds, "drift")
+        drift = yield from timed(self._drift(base, edited), notes.seconds, "drift")
         return line_of(unit, outcomes=outcomes, drift=drift, **found)
 
     def _look(self, base: Base, so_far: Standing, unit: Unit, before: Done) -> Steps[Line]:
@@ -141,7 +154,7 @@ class Run:
         scoring = score(self._history.resident, records, base.state.weights, weights, self._references)
         scores = yield from timed(scoring, seconds, "measure")
         outcomes = {at: outcome(one, 0.0) for at, one in zip(so_far.written, scores, strict=True)}
-        drift = yield from timed(self._drift(so_far.state), seconds, "drift")
+        drift = yield from timed(self._drift(base, so_far.state), seconds, "drift")
         looks = [earlier.end for earlier, line in before if line.checkpoint is not None]
         first, last = range(looks[0] if looks else unit.end), range(looks[-1] if looks else 0, unit.end)
         found = checkpoint(so_far.edits, outcomes, first, last, drift) if drift is not None else None
@@ -154,9 +167,12 @@ class Run:
         so_far.written += range(unit.begin, unit.end)
         so_far.edits += 1
 
-    def _drift(self, state: State) -> Steps[Drift | None]:
+    def _drift(self, base: Base, edited: State) -> Steps[Drift | None]:
+        """How far the edits lead from what they were made on: a revision's own drift is none of theirs."""
         yield Step("drift", 1, 1)
-        found = self._history.measured_drift(state)
+        if self._meter is None:
+            self._meter = DriftMeter(self._history.resident.loaded, base.state.view({}))
+        found = self._meter.measure(edited.view({}), base.norms(edited))
         return found if is_finite(found) else None
 
     def _told(self, method: int, step: Step) -> Step:

@@ -35,6 +35,17 @@ def mean_of(found: Sequence[Summary], *, intervals: bool = True) -> Summary:
     )
 
 
+def interval_of(parts: Sequence[float], wholes: Sequence[float] | None = None) -> tuple[float, float] | None:
+    """Where the sum of parts over the sum of wholes lies in 95 % of draws of so many pairs; None of fewer than two.
+
+    wholes: 1 each, so that it is the parts' mean, unless given.
+    """
+    if len(parts) <= 1:
+        return None
+    drawn = _drawn_means(np.array([parts, wholes or [1.0] * len(parts)]).T, ("part", "whole"))
+    return _interval(drawn["part"] / drawn["whole"])
+
+
 def harmonic(es: float | None, ps: float | None, ns: float | None) -> float | None:
     """S, where there are all three."""
     return None if es is None or ps is None or ns is None else harmonic_mean([es, ps, ns])

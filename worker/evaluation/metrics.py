@@ -17,7 +17,7 @@ from worker.editing.progress import Steps
 from worker.evaluation.asking import AskedFact, AskedPrompt, AskedQuestion, ask_fact
 from worker.evaluation.means import mean_of
 from worker.evaluation.rows import Reads, SidesView, read_sides
-from worker.evaluation.summary import summary_of
+from worker.evaluation.summary import each_of, summary_of
 from worker.models.loaded import LoadedModel
 from worker.models.positions import Row
 from worker.models.reads import Read
@@ -39,7 +39,12 @@ def metrics_of(fact: AskedFact, before: Reads, after: Reads) -> Metrics:
 def fact_scores(metrics: Metrics) -> FactScores:
     """One fact's scores without its prompts'."""
     before, after = (
-        FactSide(target_new=side.rewrite.target_new, target_true=side.rewrite.target_true, summary=side.summary)
+        FactSide(
+            target_new=side.rewrite.target_new,
+            target_true=side.rewrite.target_true,
+            summary=side.summary,
+            each=each_of(side),
+        )
         for side in (metrics.before, metrics.after)
     )
     return FactScores(before=before, after=after)
@@ -63,8 +68,7 @@ def answer_score(question: AskedQuestion, reads: Reads, base: Reads | None = Non
 def _side(fact: AskedFact, reads: Reads, base: Reads) -> Side:
     rewrite = _prompt_score(fact.rewrite, reads)
     paraphrases = tuple(_prompt_score(prompt, reads) for prompt in fact.paraphrases)
-    neighborhood = tuple(_prompt_score(prompt, reads) for prompt in fact.neighborhood)
-    same = [_same(reads[prompt.locality], base[prompt.locality]) for prompt in fact.neighborhood]
+    neighborhood = tuple(_prompt_score(prompt, reads, base) for prompt in fact.neighborhood)
     locality = {name: tuple(answer_score(q, reads, base) for q in group) for name, group in fact.locality.items()}
     portability = {name: tuple(answer_score(q, reads) for q in group) for name, group in fact.portability.items()}
     return Side(
@@ -73,13 +77,14 @@ def _side(fact: AskedFact, reads: Reads, base: Reads) -> Side:
         neighborhood=neighborhood,
         locality=locality,
         portability=portability,
-        summary=summary_of(rewrite, paraphrases, neighborhood, same, locality, portability),
+        summary=summary_of(rewrite, paraphrases, neighborhood, locality, portability),
     )
 
 
-def _prompt_score(prompt: AskedPrompt, reads: Reads) -> PromptScore:
-    true = None if prompt.true is None else _target_score(reads[prompt.true])
-    return PromptScore(prompt=prompt.text, target_new=_target_score(reads[prompt.new]), target_true=true)
+def _prompt_score(prompt: AskedPrompt, reads: Reads, base: Reads | None = None) -> PromptScore:
+    new, true = _target_score(reads[prompt.new]), None if prompt.true is None else _target_score(reads[prompt.true])
+    same = None if base is None else _same(reads[prompt.locality], base[prompt.locality])
+    return PromptScore(prompt=prompt.text, target_new=new, target_true=true, same=same)
 
 
 def _target_score(read: Read) -> TargetScore:

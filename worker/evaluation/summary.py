@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 
-from service.contracts.scores import AnswerScore, PromptScore, Summary
+from service.contracts.scores import AnswerScore, PromptScore, Side, Summary
 from worker.evaluation.means import harmonic
 
 Answers = Mapping[str, Sequence[AnswerScore]]
@@ -15,11 +15,10 @@ def summary_of(
     rewrite: PromptScore,
     paraphrases: Sequence[PromptScore],
     neighborhood: Sequence[PromptScore],
-    same: Sequence[float],
     locality: Answers,
     portability: Answers,
 ) -> Summary:
-    """The scores of one state; same: of each neighbour, the share of argmax tokens equal to the base's."""
+    """The scores of one state."""
     es, ps = share(map(_new_wins, [rewrite])), share(map(_new_wins, paraphrases))
     ns = share(map(_true_wins, neighborhood))
     below = share(map(_new_ahead, neighborhood))
@@ -36,13 +35,28 @@ def summary_of(
         NA=share(None if score.target_true is None else score.target_true.accuracy == 1 for score in neighborhood),
         rewrite_acc=rewrite.target_new.accuracy,
         rephrase_acc=share(score.target_new.accuracy for score in paraphrases),
-        neighborhood_acc=share(same),
+        neighborhood_acc=share(score.same for score in neighborhood),
         locality={
             **_by_group(locality, "acc", lambda score: score.same),
             **_by_group(locality, "correct", lambda score: score.answer.accuracy),
         },
         portability=_by_group(portability, "acc", lambda score: score.answer.accuracy),
     )
+
+
+def each_of(side: Side) -> dict[str, tuple[float, ...]]:
+    """What EasyEdit's means of one state are of, prompt by prompt, by dotted name."""
+    values: dict[str, list[float | None]] = {
+        "rephrase_acc": [score.target_new.accuracy for score in side.paraphrases],
+        "neighborhood_acc": [score.same for score in side.neighborhood],
+        **{f"locality.{group}_acc": [one.same for one in asked] for group, asked in side.locality.items()},
+        **{
+            f"portability.{group}_acc": [one.answer.accuracy for one in asked]
+            for group, asked in side.portability.items()
+        },
+    }
+    known = {name: tuple(value for value in found if value is not None) for name, found in values.items()}
+    return {name: found for name, found in known.items() if found}
 
 
 def share(values: Iterable[float | None]) -> float | None:

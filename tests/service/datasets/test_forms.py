@@ -95,6 +95,16 @@ def test_knowedit() -> None:
     assert fact["portability"] == {"reasoning": (question("Franz Schubert's country is", "Norway"),)}
 
 
+@pytest.mark.parametrize(("value", "name"), [(KNOWEDIT, "subject"), (WIKIBIO, "concept")])
+def test_a_subject_with_white_space_around_it_is_taken_as_easyedit_takes_it(value: dict[str, Any], name: str) -> None:
+    assert only_fact({**value, name: " Franz Schubert "}) == only_fact(value)
+    blank = read_value({**value, name: "  "})
+    assert isinstance(blank, Wrong)
+    assert blank.errors[0].field == name
+    torn = read_value({**value, name: "Liszt "})
+    assert isinstance(torn, Wrong), "it still has to stand in the prompt"
+
+
 def test_wikibio() -> None:
     fact = only_fact(WIKIBIO)
     assert (fact["prompt"], fact["subject"], fact["target_new"]) == (

@@ -75,7 +75,7 @@ def test_any_rows_are_a_data_set(rows: list[Any], form: str | None) -> None:
 def test_a_fault_says_where_and_what() -> None:
     broken = {**COUNTERFACT, "case_id": 8, "requested_rewrite": {**COUNTERFACT["requested_rewrite"], "subject": ""}}
     found = read_text(f"{json.dumps(COUNTERFACT)}\n\n{json.dumps(broken)}\n{{")
-    assert len(found.records) == 1
+    assert (len(found.records), found.size) == (1, 3)
     assert list(map(str, found.faults)) == [
         "record 1, line 3: requested_rewrite.subject: must not be empty",
         "record 2, line 4: is not JSON: Expecting property name enclosed in double quotes, column 2",
@@ -108,7 +108,7 @@ def test_a_librarys_rows_have_null_where_a_field_is_missing() -> None:
 
 def test_faults_are_bounded() -> None:
     found = read_text("\n".join(["{"] * (MAX_FAULTS + 5) + [json.dumps(COUNTERFACT)]))
-    assert len(found.faults) == MAX_FAULTS
+    assert (len(found.faults), found.size) == (MAX_FAULTS, MAX_FAULTS + 6)
     assert len(found.records) == 1
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from service.contracts.edits import contradictions
-from service.datasets.sources import SHIPPED, DatasetError, open_dataset
-from tests.service.datasets.records import COUNTERFACT, KNOWEDIT, ZSRE
+from service.datasets.sources import SHIPPED, DatasetError, FormError, open_dataset
+from tests.service.datasets.records import COUNTERFACT, KNOWEDIT, MQUAKE, ZSRE
 
 
 def test_the_shipped_facts_are_whole() -> None:
@@ -55,15 +55,29 @@ def test_a_form_can_be_asked_for(tmp_path: Path) -> None:
     assert (towards.facts[0].target_new, answers.facts[0].target_new) == ("Oslo", "Vienna")
 
 
-def test_snippets_are_read_beside_it(tmp_path: Path) -> None:
-    path, beside = tmp_path / "records.json", tmp_path / "snippets.json"
-    path.write_text(json.dumps([COUNTERFACT]), encoding="utf-8")
-    entry = {"relation_id": "P19", "target_id": "Q585", "samples": [{"name": "A", "text": "A is of Oslo."}]}
-    beside.write_text(json.dumps([entry]), encoding="utf-8")
-    assert open_dataset(str(path), snippets=str(beside)).records[0].reference_texts == ("A is of Oslo.",)
+SNIPPETS = [{"relation_id": "P19", "target_id": "Q585", "samples": [{"name": "A", "text": "A is of Oslo."}]}]
+
+
+@pytest.mark.parametrize("values", [[COUNTERFACT], [3, COUNTERFACT]])
+def test_counterfacts_snippets_are_read_where_they_lie_beside_it(tmp_path: Path, values: list[Any]) -> None:
+    path, beside = tmp_path / "records.json", tmp_path / "attribute_snippets.json"
+    path.write_text(json.dumps(values), encoding="utf-8")
+    assert open_dataset(str(path), references=True).records[0].reference_texts == (), "there are none"
+    beside.write_text(json.dumps(SNIPPETS), encoding="utf-8")
+    assert open_dataset(str(path), references=True).records[0].reference_texts == ("A is of Oslo.",)
+    assert open_dataset(str(path), "counterfact", references=True).records[0].reference_texts == ("A is of Oslo.",)
+    assert open_dataset(str(path)).records[0].reference_texts == (), "nobody asked for them"
     beside.write_text("[{}]", encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"is not attribute_snippets\.json: line 1: relation_id: is required"):
-        open_dataset(str(path), snippets=str(beside))
+    with pytest.raises(DatasetError, match=r"attribute_snippets\.json is not as .+: line 1: relation_id: is required"):
+        open_dataset(str(path), references=True)
+
+
+@pytest.mark.parametrize("value", [ZSRE, KNOWEDIT, MQUAKE])
+def test_snippets_are_not_read_for_what_is_not_counterfact(tmp_path: Path, value: dict[str, Any]) -> None:
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps([value]), encoding="utf-8")
+    (tmp_path / "attribute_snippets.json").write_text("no JSON", encoding="utf-8")
+    assert open_dataset(str(path), references=True).records
 
 
 @pytest.mark.parametrize(
@@ -84,8 +98,20 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, content: bytes | None, word
 
 
 def test_an_unknown_form_is_told_the_known_ones() -> None:
-    with pytest.raises(DatasetError, match="no form csv; take one of own, counterfact"):
+    with pytest.raises(FormError, match="no form csv; take one of own, counterfact"):
         open_dataset(SHIPPED, "csv")
+
+
+def test_a_form_that_is_another_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FormError, match="palimpsest has the form own, not zsre; leave the form out, or give a file"):
+        open_dataset(SHIPPED, "zsre")
+    assert open_dataset(SHIPPED, "own") == open_dataset(SHIPPED)
+    path = tmp_path / "records.json"
+    path.write_text(json.dumps([COUNTERFACT]), encoding="utf-8")
+    with pytest.raises(
+        FormError, match=r"has no record that can be read as zsre\. The first fault: record 0, line 1: sub"
+    ):
+        open_dataset(str(path), "zsre")
 
 
 class Rows(SimpleNamespace):

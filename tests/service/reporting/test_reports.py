@@ -4,6 +4,7 @@ import json
 import math
 import re
 from html.parser import HTMLParser
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from service.commands.display import duration
 from service.contracts.benchmarks import Benchmark, BenchmarkResult
+from service.contracts.edits import Fact
 from service.reporting import plots
 from service.reporting.easyedit import easyedit
 from service.reporting.figures import (
@@ -28,7 +30,7 @@ from service.reporting.figures import (
 from service.reporting.markdown import markdown, plain
 from service.reporting.page import page
 from service.reporting.svg import clipped
-from service.reporting.wording import MOST_FAILURES, failures
+from service.reporting.wording import MOST_FAILURES, failures, setting
 from tests.service.benchmarking import RECORDS, benchmark, method_result, summaries
 
 EVIL = '<script>alert("1")</script> | & *x* `'
@@ -178,6 +180,14 @@ def test_failures_are_named_and_counted() -> None:
     assert failures(many)[-1] == "and 22 more"
 
 
+def test_what_a_file_lost_is_counted() -> None:
+    whole = benchmark()
+    assert dict(setting(whole, result_of(whole)))["records"] == "3 of 4 (the first)"
+    torn = benchmark(left_out=2)
+    result = result_of(torn).model_copy(update={"available": 2})
+    assert dict(setting(torn, result))["records"] == "3 of 2 (the first); left out: 3 of 5 in all"
+
+
 def test_easyedits_shape() -> None:
     result = result_of(benchmark())
     first, second = easyedit(result)
@@ -187,8 +197,8 @@ def test_easyedits_shape() -> None:
     assert first["requested_rewrite"]["prompt"] == fact["prompt"]
     assert first["requested_rewrite"]["rephrase_prompt"] == "It is in"
     assert first["requested_rewrite"]["locality"]["neighborhood"] == {
-        "prompt": ["The Louvre is in"],
-        "ground_truth": ["Paris"],
+        "prompt": "The Louvre is in",
+        "ground_truth": "Paris",
     }
     assert first["post"] == {
         "rewrite_acc": [0.9],
@@ -200,6 +210,53 @@ def test_easyedits_shape() -> None:
     assert first["pre"] == {"rewrite_acc": [0.25], "portability": {}}
     assert {each["method"] for each in easyedit(result_of(benchmark(("a", "b"))))} == {"a", "b"}
     assert json.loads(json.dumps(first)) == first
+
+
+def test_easyedits_shape_has_a_value_a_question() -> None:
+    result = result_of(benchmark())
+    record = result.records[0]
+    (fact,) = record.record.facts
+    groups = {
+        "Reasoning": ({"prompt": "Its country is", "answer": "Italy"}, {"prompt": "It is in", "answer": "Europe"})
+    }
+    changed = {
+        **fact.model_dump(),
+        "portability": groups,
+        "locality": groups,
+        "paraphrases": ("It is in", "Find it in"),
+    }
+    means = {"portability": {"Reasoning_acc": 0.75}, "locality": {"Reasoning_acc": 0.5, "Reasoning_correct": 0.0}}
+    each = {
+        "rephrase_acc": (1.0, 0.2),
+        "neighborhood_acc": (0.75,),
+        "portability.Reasoning_acc": (0.5, 1.0),
+        "locality.Reasoning_acc": (1.0, 0.0),
+    }
+    scores = record.outcomes[0].scores
+    assert scores is not None
+
+    def entry(**of_each: tuple[float, ...]) -> Any:
+        after = scores.facts[0].after
+        side = after.model_copy(update={"summary": after.summary.model_copy(update=means), "each": of_each})
+        told = scores.model_copy(update={"facts": (scores.facts[0].model_copy(update={"after": side}),)})
+        outcome = record.outcomes[0].model_copy(update={"scores": told})
+        asked = record.record.model_copy(update={"facts": (Fact.model_validate(changed),)})
+        both = record.model_copy(update={"record": asked, "outcomes": (outcome,)})
+        return easyedit(result.model_copy(update={"records": (both,)}))[0]
+
+    found = entry(**each)
+    assert found["post"] == {
+        "rewrite_acc": [0.9],
+        "rephrase_acc": [1.0, 0.2],
+        "portability": {"Reasoning_acc": [0.5, 1.0]},
+        "locality": {"neighborhood_acc": [0.75], "Reasoning_acc": [1.0, 0.0]},
+        "fluency": {"ngram_entropy": 5.5},
+    }
+    assert found["requested_rewrite"]["portability"] == {
+        "Reasoning": {"prompt": ["Its country is", "It is in"], "ground_truth": ["Italy", "Europe"]}
+    }
+    assert found["requested_rewrite"]["rephrase_prompt"] == ["It is in", "Find it in"]
+    assert entry()["post"]["portability"] == {"Reasoning_acc": [0.75]}, "older results have means alone"
 
 
 @pytest.mark.parametrize(

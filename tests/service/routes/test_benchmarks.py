@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.contracts.benchmarks import Benchmark, BenchmarkResult
+from service.contracts.benchmarks import Benchmark, BenchmarkRequest, BenchmarkResult
 from service.contracts.jobs import Progress
 from tests.service.benchmarking import BODY, RECORDS, benchmarks_of, carry_out
 from tests.service.stand_in import EIFFEL, StandIn
@@ -56,6 +56,11 @@ def test_a_benchmark_is_asked_for_and_found(http: httpx.Client, worker: StandIn,
         ({"mode": "all"}, 422, "mode", "'single', 'batch' or 'sequential'"),
         ({"batch_size": 2}, 422, "batch_size", "must be 1 in mode single"),
         ({"n": 0}, 422, "n", "greater than or equal to 1"),
+        ({"checkpoints": 3}, 422, "checkpoints", "has no effect in mode single; leave it out, or take mode sequential"),
+        ({"checkpoints": 5, "mode": "batch"}, 422, "checkpoints", "has no effect in mode batch"),
+        ({"left_out": -1}, 422, "left_out", "greater than or equal to 0"),
+        ({"faults": ["x" * 501]}, 422, "faults[0]", "at most 500 characters"),
+        ({"faults": ["x"] * 101}, 422, "faults", "at most 100 items"),
         ({"folder": "here"}, 422, "folder", "is not a known field"),
     ],
 )
@@ -69,6 +74,17 @@ def test_a_bad_benchmark_changes_nothing(
     assert [error["field"] for error in problem["errors"]] == ([] if field is None else [field])
     assert words in problem["detail"]
     assert contents() == before
+
+
+@pytest.mark.usefixtures("worker")
+def test_checkpoints_are_of_a_sequence_and_elsewhere_only_those_of_old_are_read(
+    http: httpx.Client, worker: StandIn
+) -> None:
+    assert post(http, checkpoints=5, mode="sequential").json()["request"]["checkpoints"] == 5
+    old = BenchmarkRequest.model_validate({**BODY, "checkpoints": 3})
+    benchmark_id, _ = benchmarks_of(worker).create(old)
+    assert http.get(f"/benchmarks/{benchmark_id}").json()["request"]["checkpoints"] == 3
+    assert len(http.get("/benchmarks").json()["benchmarks"]) == 2
 
 
 def test_without_a_worker_it_waits_and_says_so(http: httpx.Client) -> None:

@@ -61,5 +61,8 @@ def timeless(result: BenchmarkResult) -> BenchmarkResult:
         one.model_copy(update={"outcomes": tuple(o.model_copy(update={"seconds": 0.0}) for o in one.outcomes)})
         for one in result.records
     ]
-    methods = [method.model_copy(update=none) for method in result.methods]
+    methods = [
+        method.model_copy(update={**none, "ci95": {k: v for k, v in method.ci95.items() if k not in none}})
+        for method in result.methods
+    ]
     return result.model_copy(update={"methods": tuple(methods), "records": tuple(records)})

@@ -189,7 +189,16 @@ def test_records_that_do_not_fit_are_named_and_left_out(stand: Stand, tmp_path: 
     assert [record.record.case_id for record in result.records] == [10, 11]
     assert (result.available, result.faults) == (2, ("case 99: facts[0].prompt: too long",))
     with pytest.raises(ProblemError, match="case 99: facts"):
-        run(stand, tmp_path / "none", request(records=[long]))
+        run(stand, tmp_path / "none", request(records=[long], faults=["record 3: subject"]))
+
+
+def test_one_that_does_not_fit_is_replaced_and_what_the_file_lost_is_told(stand: Stand, tmp_path: Path) -> None:
+    long = RECORDS[0].model_copy(update={"case_id": 99})
+    asked = request(records=[long, *RECORDS[:3]], n=2, left_out=1, faults=["record 4, line 5: subject: is required"])
+    result = run(stand, tmp_path, asked)
+    assert [record.record.case_id for record in result.records] == [10, 11], "as many as were asked for"
+    assert result.available == 3
+    assert result.faults == ("record 4, line 5: subject: is required", "case 99: facts[0].prompt: too long")
 
 
 def test_a_seed_draws_records(stand: Stand, tmp_path: Path) -> None:
@@ -215,8 +224,45 @@ def test_only_what_the_model_knows(stand: Stand, tmp_path: Path) -> None:
     expected = with_true[0] if likelier else swapped
     result = run(stand, tmp_path, request(records=[*RECORDS, swapped], likelier_only=True))
     assert [record.record.case_id for record in result.records] == [expected.case_id]
-    with pytest.raises(ProblemError, match="knows target_true of none"):
-        run(stand, tmp_path / "known", request(records=[*RECORDS, swapped], known_only=True))
+    assert (result.available, result.faults) == (2, ("5 without a target_true, which likelier_only needs",))
+
+
+@pytest.mark.parametrize(
+    ("asked", "field", "words"),
+    [
+        ({"known_only": True}, "known_only", "it is the model's own answer; 5 more have none"),
+        ({"likelier_only": True}, "likelier_only", "it is likelier than target_new; 5 more have none"),
+        (
+            {"known_only": True, "likelier_only": True},
+            "known_only",
+            "it is the model's own answer and likelier than target_new; 5 more have none",
+        ),
+    ],
+)
+def test_where_the_model_knows_none_it_says_which_condition_failed(
+    stand: Stand, tmp_path: Path, asked: dict[str, Any], field: str, words: str
+) -> None:
+    with_true = next(record for record in RECORDS if record.facts[0].target_true)
+    with_none = [record for record in RECORDS if record is not with_true]
+    (scores,) = scored(stand, [with_true], stand.history.state, stand.history.state)
+    before = scores.facts[0].before
+    assert before.target_true is not None
+    fact = with_true.facts[0]
+    if before.target_true.nll < before.target_new.nll:
+        fact = fact.model_copy(update={"target_new": fact.target_true, "target_true": fact.target_new})
+    less_likely = Record(case_id=50, facts=(fact,))
+    with pytest.raises(ProblemError) as raised:
+        run(stand, tmp_path, request(records=[*with_none, less_likely], **asked))
+    (error,) = raised.value.problem.errors
+    assert error.field == field
+    assert error.detail == f"of the 1 records with a target_true there is none where {words}"
+
+
+@pytest.mark.parametrize("condition", ["known_only", "likelier_only"])
+def test_where_no_record_has_a_true_answer_that_is_the_reason(stand: Stand, tmp_path: Path, condition: str) -> None:
+    with_none = [record for record in RECORDS if record.facts[0].target_true is None]
+    with pytest.raises(ProblemError, match=f"^{condition}: none of its 5 records has a target_true$"):
+        run(stand, tmp_path, request(records=with_none, **{condition: True}))
 
 
 def test_what_is_said_freely_is_scored_where_it_is_asked_for(stand: Stand, tmp_path: Path) -> None:

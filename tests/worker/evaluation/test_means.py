@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from service.contracts.scores import Generated, Summary
 from worker.evaluation import means
-from worker.evaluation.means import mean_of
+from worker.evaluation.means import interval_of, mean_of
 
 SHARE = st.floats(0, 1)
 SUMMARY = st.builds(
@@ -79,3 +79,17 @@ def test_draws_made_in_parts_say_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     assert mean_of(found).ci95["EA"] == whole, "seeded"
     monkeypatch.setattr(means, "AT_ONCE", 1)
     assert mean_of(found).ci95["EA"] == pytest.approx(whole, abs=0.03)
+
+
+def test_the_interval_of_a_list_is_that_of_a_score() -> None:
+    values = np.random.default_rng(4).random(30).tolist()
+    assert interval_of(values) == mean_of([Summary(EA=value, rewrite_acc=value) for value in values]).ci95["EA"]
+    assert interval_of(values[:1]) is None
+    assert interval_of([]) is None
+
+
+def test_the_interval_of_a_ratio_is_of_pairs() -> None:
+    """Batches of other sizes that take as long a record leave no doubt of a record's time."""
+    assert interval_of([8.0, 6.0, 2.0], [4.0, 3.0, 1.0]) == pytest.approx((2, 2))
+    low, high = interval_of([8.0, 3.0, 3.0], [4.0, 3.0, 1.0]) or (0, 0)
+    assert 1 <= low < 14 / 8 < high <= 3
