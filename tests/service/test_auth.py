@@ -1,8 +1,6 @@
 """Access over HTTP: who is let in, to what, and what he is told otherwise."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import chain
 from typing import Any
 
@@ -11,12 +9,12 @@ import pytest
 from redis import Redis
 
 from service.apikeys import USED, ApiKeys
-from service.auth import is_loopback, refuse_open
+from service.auth import refuse_open
 from service.claims import UpError
 from service.contracts.access import Scope
 from service.keys import Keys
 from service.settings import Settings
-from tests.service.conftest import serve
+from tests.service.asking_as import bearer, served
 from tests.service.stand_in import EIFFEL, StandIn, queue_edit
 
 NEEDS: dict[Scope, list[tuple[str, str, Any]]] = {
@@ -34,18 +32,6 @@ NEEDS: dict[Scope, list[tuple[str, str, Any]]] = {
     ],
     Scope.ADMIN: [("GET", "/revisions/r9/checkpoint", None)],
 }
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"}
-
-
-@contextmanager
-def served(url: str, **settings: Any) -> Iterator[httpx.Client]:
-    """An API of its own."""
-    serving = contextmanager(serve)(Settings(model="test-model", port=0, redis_url=url, **settings))
-    with serving as base, httpx.Client(base_url=base, timeout=20) as client:
-        yield client
 
 
 @pytest.mark.usefixtures("worker")
@@ -189,126 +175,6 @@ def test_it_does_not_start_where_others_could_ask_without_a_key(redis: Redis, va
     refuse_open(away, valkey_url)
 
 
-@pytest.mark.parametrize(
-    ("host", "alone"),
-    [
-        *[(host, True) for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost")],
-        *[(host, False) for host in ("0.0.0.0", "::", "", "192.0.2.1")],  # noqa: S104
-        *[(host, False) for host in ("example.org", "localhost.example.org", "a.localhost")],
-    ],
-)
-def test_which_addresses_are_this_machine_alone(host: str, alone: bool) -> None:
-    assert is_loopback(host) is alone
-
-
-def test_a_foreign_page_may_not_ask_in_its_readers_name(http: httpx.Client, valkey_url: str) -> None:
-    own = str(http.base_url).rstrip("/")
-    assert http.get("/edits", headers={"Origin": own}).status_code == 200
-    for headers in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": f"{own}0"}):
-        refused = http.post("/edits/0123456789abcdef/revert", headers=headers)
-        assert refused.status_code == 403
-        assert refused.json()["type"].endswith(":origin-refused")
-    for host in ("evil.example", "localhost.evil.example", "[::1", ""):
-        refused = http.get("/edits", headers={"Host": host})
-        assert refused.status_code in (400, 403), host
-    for host in ("localhost:1", "a.localhost:1", "[::1]:1"):
-        assert http.get("/edits", headers={"Host": host}).status_code == 200, host
-    with served(valkey_url, insecure=True) as open_to_all:
-        assert open_to_all.get("/edits", headers={"Host": "lab.example"}).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("site", "mode", "passes"),
-    [
-        *[(site, "cors", True) for site in ("same-origin", "none")],
-        ("same-site", "navigate", True),
-        *[("same-site", mode, False) for mode in ("no-cors", "cors")],
-        *[("cross-site", mode, False) for mode in ("no-cors", "cors", "navigate")],
-    ],
-)
-def test_what_a_foreign_page_shows_of_ours_is_refused_too(
-    http: httpx.Client, site: str, mode: str, passes: bool
-) -> None:
-    """A picture or a script of a page from elsewhere has no origin; the browser says where it comes from."""
-    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
-    answer = http.get("/revisions", headers=headers)
-    assert answer.status_code == (200 if passes else 403)
-    assert passes or answer.json()["type"].endswith(":origin-refused")
-    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
-    assert http.get("/", headers=headers).status_code == 200, "the page itself is everybody's"
-
-
-@pytest.mark.parametrize(
-    "relayed",
-    [
-        {"X-Forwarded-For": "192.0.2.7"},
-        {"X-Forwarded-For": "127.0.0.1, 192.0.2.7"},
-        {"X-Real-IP": "192.0.2.7"},
-        {"Forwarded": "for=192.0.2.7"},
-    ],
-)
-def test_whom_a_proxy_lets_in_is_not_at_this_machine(
-    http: httpx.Client, redis: Redis, valkey_url: str, relayed: dict[str, str]
-) -> None:
-    refused = http.get("/edits", headers=relayed)
-    assert (refused.status_code, refused.json()["type"].rpartition(":")[2]) == (403, "host-refused")
-    assert http.get("/health", headers=relayed).status_code == 200
-    assert http.get("/edits", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 200
-    with served(valkey_url, insecure=True) as open_to_all:
-        assert open_to_all.get("/edits", headers=relayed).status_code == 200
-    token = ApiKeys(redis).create("ci", Scope.READ)
-    assert http.get("/edits", headers={**relayed, **bearer(token)}).status_code == 200
-
-
-@pytest.mark.usefixtures("worker")
-def test_ready_costs_something_so_it_is_counted(valkey_url: str) -> None:
-    with served(valkey_url, rate=0.01, burst=2, insecure=True) as http:
-        asked = [http.get("/ready", headers={"X-Forwarded-For": "192.0.2.8"}) for _ in range(3)]
-        assert [answer.status_code for answer in asked] == [200, 200, 429]
-        assert http.get("/ready", headers={"X-Forwarded-For": "192.0.2.9"}).status_code == 200
-        assert http.get("/health", headers={"X-Forwarded-For": "192.0.2.8"}).status_code == 200
-
-
-def test_who_may_only_read_sends_no_large_bodies(http: httpx.Client, redis: Redis) -> None:
-    """They are taken apart before a route is asked, and everybody waits meanwhile."""
-    keys = ApiKeys(redis)
-    reader, editor = keys.create("reader", Scope.READ), keys.create("editor", Scope.EDIT)
-    body = b"[" + b"[]," * 700_000 + b"[]]"
-    for path in ("/edits", "/generate", "/v1/chat/completions"):
-        assert http.post(path, content=body, headers=bearer(reader)).status_code == 413, path
-    assert http.post("/edits", content=body, headers=bearer(editor)).status_code == 422
-
-
-def test_cors_is_for_named_origins_only(http: httpx.Client, redis: Redis, valkey_url: str) -> None:
-    named, other = "https://lab.example", "https://evil.example"
-    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
-    assert "access-control-allow-origin" not in http.options("/edits", headers={"Origin": named, **asks}).headers
-    with served(valkey_url, cors_origins=(named,)) as served_http:
-        assert served_http.get("/edits", headers={"Origin": named}).headers["access-control-allow-origin"] == named
-        ApiKeys(redis).create("ci", Scope.READ)
-        allowed = served_http.options("/edits", headers={"Origin": named, **asks})
-        assert allowed.status_code == 200
-        assert "POST" in allowed.headers["access-control-allow-methods"]
-        assert "access-control-allow-credentials" not in allowed.headers
-        refused = served_http.options("/edits", headers={"Origin": other, **asks})
-        assert "access-control-allow-origin" not in refused.headers
-        answer = served_http.get("/edits", headers={"Origin": named})
-        assert answer.status_code == 401
-        assert answer.headers["access-control-allow-origin"] == named, "the page could not read why"
-
-
-@pytest.mark.parametrize("origins", ["*", "lab.example", "https://lab.example/page", "ftp://lab.example"])
-def test_what_is_no_origin(monkeypatch: pytest.MonkeyPatch, origins: str) -> None:
-    monkeypatch.setenv("PALIMPSEST_CORS_ORIGINS", origins)
-    with pytest.raises(ValueError, match="must be an origin"):
-        Settings()
-
-
-def test_origins_stand_with_commas_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PALIMPSEST_CORS_ORIGINS", "https://a.example, http://b.example:3000")
-    assert Settings().cors_origins == ("https://a.example", "http://b.example:3000")
-
-
 def test_callers_are_limited_one_by_one(redis: Redis, valkey_url: str) -> None:
     keys = ApiKeys(redis)
     one, other = keys.create("one", Scope.READ), keys.create("other", Scope.READ)
@@ -352,3 +218,22 @@ def test_a_batch_limit_of_the_operators(valkey_url: str, redis: Redis) -> None:
         assert refused.json()["errors"] == [
             {"field": "facts", "detail": "has 3 facts, and at most 2 are taken; send them in parts"}
         ]
+
+
+@pytest.mark.usefixtures("worker")
+def test_ready_costs_something_so_it_is_counted(valkey_url: str) -> None:
+    with served(valkey_url, rate=0.01, burst=2, insecure=True) as http:
+        asked = [http.get("/ready", headers={"X-Forwarded-For": "192.0.2.8"}) for _ in range(3)]
+        assert [answer.status_code for answer in asked] == [200, 200, 429]
+        assert http.get("/ready", headers={"X-Forwarded-For": "192.0.2.9"}).status_code == 200
+        assert http.get("/health", headers={"X-Forwarded-For": "192.0.2.8"}).status_code == 200
+
+
+def test_who_may_only_read_sends_no_large_bodies(http: httpx.Client, redis: Redis) -> None:
+    """They are taken apart before a route is asked, and everybody waits meanwhile."""
+    keys = ApiKeys(redis)
+    reader, editor = keys.create("reader", Scope.READ), keys.create("editor", Scope.EDIT)
+    body = b"[" + b"[]," * 700_000 + b"[]]"
+    for path in ("/edits", "/generate", "/v1/chat/completions"):
+        assert http.post(path, content=body, headers=bearer(reader)).status_code == 413, path
+    assert http.post("/edits", content=body, headers=bearer(editor)).status_code == 422
