@@ -103,7 +103,7 @@ def curve_plots(result: BenchmarkResult) -> list[tuple[str, str]]:
         ("Neighbours' answers that stay", lambda point: point.all.neighborhood_acc),
     ]
     plots = [(title, _curve(result.methods, title, of, TICKS, 100.0)) for title, of in shares]
-    title = "Perplexity of neutral text, over the base's"
+    title = "Perplexity of neutral text, after over before"
     of = lambda point: math.log10(max(point.drift.perplexity_ratio, 1e-3))  # noqa: E731 - beside the others
     return [*plots, (title, _curve(result.methods, title, of, None, 1.0))]
 
