@@ -163,7 +163,7 @@ def test_the_head_is_what_another_worker_has_made_of_it(
 def test_while_the_head_cannot_be_reached_who_asks_is_told_and_rows_go_on(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail() -> None:
+    def fail(**_: Any) -> None:
         raise RedisConnectionError("away")
 
     (before,) = worker.send(asking(max_new_tokens=12))

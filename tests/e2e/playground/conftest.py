@@ -47,20 +47,27 @@ class Watch:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def chromium() -> str:
+    """The browser's program."""
     if CHROMIUM is None:
         pytest.skip("there is no chromium: install it, or name it in PALIMPSEST_CHROMIUM")
+    return CHROMIUM
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
+    """One for each file: as long as it is open this thread has an event loop, and other tests want their own."""
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         expect.set_options(timeout=MILLISECONDS)
-        yield chromium
-        chromium.close()
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterator[Place]:
+def place(tmp_path_factory: pytest.TempPathFactory, chromium: str) -> Iterator[Place]:
     """The stack that all tests of the page share; a test that kills its worker hires another."""
-    assert browser.is_connected()
+    assert chromium
     with open_place(tmp_path_factory.mktemp("playground"), _free_port) as opened:
         opened.hire()
         yield opened
