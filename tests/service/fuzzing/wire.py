@@ -38,11 +38,20 @@ class Wire:
         """The answer to a draft; raises TimeoutError where there is none in time."""
         headers, content = draft.sent_headers(self._always), draft.content
         written = repr((draft.method, draft.target, sorted(headers.items()), content))
-        self._connection.request(draft.method, draft.target, content, {**headers})
+        answer = self._exchange(draft, content, headers)
         self.last = hashlib.blake2b(written.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        answer = self._connection.getresponse()
         found = {name.lower(): value for name, value in answer.getheaders()}
         return Answer(answer.status, found, answer.read())
+
+    def _exchange(self, draft: Draft, content: bytes | None, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        """Once more where the connection was lost: a server ends one that was idle for 5 s, as on a busy machine."""
+        try:
+            self._connection.request(draft.method, draft.target, content, {**headers})
+            return self._connection.getresponse()
+        except ConnectionError:
+            self._connection.close()
+            self._connection.request(draft.method, draft.target, content, {**headers})
+            return self._connection.getresponse()
 
     def close(self) -> None:
         self._connection.close()
