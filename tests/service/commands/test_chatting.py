@@ -122,6 +122,7 @@ class Terminal:
         environ = {"PALIMPSEST_SERVER": server, "TERM": "xterm", "COLUMNS": "100", "LINES": "40"}
         pid, self._end = pty.fork()
         if not pid:  # pragma: no cover - another program
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # as on a terminal, whoever runs the tests
             os.execve(sys.executable, [sys.executable, "-m", "service.cli", "chat"], {**os.environ, **environ})  # noqa: S606
         self._pid = pid
         self.shown, self._at = "", 0
