@@ -1,6 +1,5 @@
 """Computations that yield: a context holds during steps only, time is counted by phase, a close reaches the bottom."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -89,26 +88,26 @@ def test_an_error_of_the_context_ends_the_computation() -> None:
     assert closed == [True]
 
 
-def test_seconds_are_counted_by_phase_and_without_the_pauses() -> None:
+def test_seconds_are_counted_by_phase_and_without_the_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("worker.editing.progress.time.perf_counter", lambda: now[0])
+
     def computing() -> Steps[int]:
         for phase in ("key", "value", "value"):
-            time.sleep(0.01)
+            now[0] += 0.25
             yield Step(phase)
-        time.sleep(0.01)
+        now[0] += 0.5
         return 7
 
     timings: dict[str, float] = {"value": 1.0}
     steps = timed(computing(), timings, "update")
     for expected in ("key", "value", "value"):
         assert next(steps).phase == expected
-        time.sleep(0.3)
+        now[0] += 8.0
     with pytest.raises(StopIteration) as end:
         next(steps)
     assert end.value.value == 7
-    assert timings.keys() == {"key", "value", "update"}
-    assert 0.01 <= timings["key"] < 0.3
-    assert 1.02 <= timings["value"] < 1.3
-    assert 0.01 <= timings["update"] < 0.3
+    assert timings == {"key": 0.25, "value": 1.5, "update": 0.5}
 
 
 def test_computations_alike_are_counted_together() -> None:
