@@ -13,6 +13,7 @@ from service.client import Palimpsest
 from service.commands import completing
 from service.commands.calls import carry_out, connect, exit_unless_well, named, print_json, say_how_it_stands
 from service.commands.options import JsonOption, RevisionOption, ServerOption, WaitOption
+from service.commands.reading import read_dataset, tell_left_out
 from service.connection import SERVER
 from service.contracts.benchmarks import (
     MOST_FAULT,
@@ -25,7 +26,7 @@ from service.contracts.benchmarks import (
 from service.contracts.records import Record
 from service.datasets.forms import FORMS
 from service.datasets.reading import Dataset
-from service.datasets.sources import HUB, SHIPPED, DatasetError, FormError, open_dataset
+from service.datasets.sources import HUB, SHIPPED
 from service.reporting.figures import comparison
 from service.reporting.wording import failures
 
@@ -34,9 +35,6 @@ FILES = {"json": "report.json", "md": "report.md", "html": "report.html", "easye
 
 NAME_WIDTH, FIGURE_WIDTH = 34, 24
 """What the names of scores take of a line, and a figure with its interval."""
-
-MOST_SHOWN = 20
-"""Faults of a file that are shown."""
 
 MOST_SENT = 7_000_000
 """Bytes of records that are sent at once; by default a server takes a million more."""
@@ -134,21 +132,13 @@ def _methods(names: Sequence[str], hparams: Sequence[str]) -> list[dict[str, Any
 
 def _read(source: str, form: str | None, n: int, *, generation: bool) -> dict[str, Any]:
     """The records of a file, without what only free generation needs; what is wrong with others is told."""
-    try:
-        found = open_dataset(source, form, references=generation)
-    except DatasetError as error:
-        hint = "--form" if isinstance(error, FormError) else "--dataset"
-        raise typer.BadParameter(str(error), param_hint=hint) from error
+    found = read_dataset(source, "--dataset", form, references=generation)
     records = found.records
     if not generation:
         records = tuple(one.model_copy(update={"reference_texts": (), "generation_prompts": ()}) for one in records)
     records = records[: _count_to_send(records, n)]
     faults = _faults(found, len(records))
-    console = Console(stderr=True)
-    for fault in faults[:MOST_SHOWN]:
-        console.print(f"left out: {fault}", style="yellow", markup=False, soft_wrap=True)
-    if len(faults) > MOST_SHOWN:
-        console.print(f"and {len(faults) - MOST_SHOWN} more", style="yellow")
+    tell_left_out(faults)
     told = [fault[:MOST_FAULT] for fault in faults[:MOST_FAULTS]]
     return {"records": records, "left_out": found.size - len(records), "faults": told}
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from itertools import chain
 from typing import Annotated
 
 import typer
@@ -11,11 +10,12 @@ import typer
 from service.client import Palimpsest
 from service.commands.calls import carry_out, connect, exit_unless_well
 from service.commands.options import JsonOption, RevisionOption, ServerOption
+from service.commands.reading import read_facts
 from service.connection import SERVER
 from service.contracts.edits import Fact
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.traces import Kind, Traced, TraceRequest, TraceResult
-from service.datasets.sources import SHIPPED, DatasetError, open_dataset
+from service.datasets.sources import SHIPPED
 from service.proposal import as_yaml, propose
 
 AT_ONCE = 50
@@ -38,11 +38,7 @@ def suggest_hparams(
     server: ServerOption = SERVER,
 ) -> None:
     """Propose layers to edit as YAML: where restoring the MLP at the subject's last token brings most answers back."""
-    try:
-        records = open_dataset(facts).records
-    except DatasetError as error:
-        raise typer.BadParameter(str(error), param_hint="--facts") from error
-    asked = [_as_it_is(fact) for fact in chain.from_iterable(record.facts for record in records)]
+    asked = list(map(_as_it_is, read_facts(facts, "--facts")))
     with connect(server) as client:
         known = _known(client, asked, revision, n)
         if not known:

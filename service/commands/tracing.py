@@ -10,8 +10,10 @@ from service.client import Palimpsest
 from service.commands.calls import carry_out, connect, exit_unless_well, print_json, say_how_it_stands
 from service.commands.effects import trace_view
 from service.commands.options import JsonOption, RevisionOption, ServerOption, WaitOption
+from service.commands.reading import read_facts
 from service.connection import SERVER
-from service.contracts.traces import Kind, Trace, Traced, TraceRequest
+from service.contracts.traces import MOST_SUBJECTS, Kind, Trace, Traced, TraceRequest
+from service.datasets.sources import SHIPPED
 
 FORMS = (".png", ".svg")
 
@@ -22,6 +24,12 @@ OutOption = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Draw it too, as .png or .svg, all kinds side by side.")
 ]
 NoiseOption = Annotated[float, typer.Option(help="In standard deviations of the subjects' embeddings.")]
+NoiseFromOption = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE", help="The data set whose subjects those are, such as the paper's known_1000.json."
+    ),
+]
 WindowOption = Annotated[
     int | None, typer.Option(help="Layers of MLP or attention restored at once; by default 10 for 48 layers.")
 ]
@@ -37,6 +45,7 @@ def trace(
     tokens: Annotated[Traced, typer.Option(help="Those at which states are restored.")] = Traced.ALL,
     samples: Annotated[int, typer.Option(help="Runs with different noise.")] = 10,
     noise: NoiseOption = 3.0,
+    noise_from: NoiseFromOption = SHIPPED,
     window: WindowOption = None,
     seed: Annotated[int, typer.Option(help="Of the noise.")] = 0,
     revision: RevisionOption = "head",
@@ -52,6 +61,9 @@ def trace(
         )
     asked: dict[str, Any] = {"prompt": prompt, "subject": subject, "target": target, "tokens": tokens, "noise": noise}
     asked |= {"samples": samples, "window": window, "seed": seed, "revision": revision}
+    if noise_from != SHIPPED:
+        subjects = dict.fromkeys(fact.subject for fact in read_facts(noise_from, "--noise-from"))
+        asked["noise_subjects"] = tuple(subjects)[:MOST_SUBJECTS]
     request = TraceRequest.model_validate({**asked, "kinds": kind or tuple(Kind)})
     with connect(server) as client:
         found = carry_out(client.traces, request, "trace", wait=wait)

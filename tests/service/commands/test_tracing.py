@@ -1,6 +1,8 @@
 """The command that traces, and the client's calls behind it, against the running API."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,9 @@ from tests.service.stand_in import StandIn
 from tests.service.tracing import BODY, carry_out, traces_of
 
 ARGUMENTS = (BODY["prompt"], "--subject", BODY["subject"])
+
+KNOWN: dict[str, Any] = {"template": "{} is in", "attribute": "Asia", "prediction": " Asia.", "relation_id": "P30"}
+"""A record of known_1000.json without its number, subject and prompt."""
 
 
 def test_trace_shows_a_heat_map_of_each_kind(ask: Run, worker: StandIn) -> None:
@@ -47,6 +52,20 @@ def test_it_may_be_asked_for_in_detail_and_told_as_json(ask: Run, worker: StandI
     assert list(trace.result.effects) == [Kind.MLP]
 
 
+def test_the_noise_may_be_that_of_a_data_sets_subjects(ask: Run, worker: StandIn, tmp_path: Path) -> None:
+    """Each of them once; what is left out is told."""
+    subjects = ["Vinson Massif", "Beats Music", "Vinson Massif", ""]
+    facts = [{**KNOWN, "known_id": n, "subject": it, "prompt": f"{it} is in"} for n, it in enumerate(subjects)]
+    (tmp_path / "known.json").write_text(json.dumps(facts))
+    with acting(worker, lambda trace_id: carry_out(worker, trace_id), traces_of(worker)):
+        code, output, errors = ask("trace", *ARGUMENTS, "--noise-from", str(tmp_path / "known.json"), "--json")
+    assert code == 0
+    trace = Trace.model_validate_json(output)
+    assert trace.request is not None
+    assert trace.request.noise_subjects == ("Vinson Massif", "Beats Music")
+    assert "left out: record 3" in errors
+
+
 @pytest.mark.parametrize(("name", "begins"), [("map.png", b"\x89PNG"), ("map.svg", b"<?xml")])
 def test_out_draws_it(ask: Run, worker: StandIn, tmp_path: Path, name: str, begins: bytes) -> None:
     out = tmp_path / name
@@ -65,6 +84,7 @@ def test_out_draws_it(ask: Run, worker: StandIn, tmp_path: Path, name: str, begi
         (("--out", "map.png", "--no-wait"), 2, "once the trace has ended"),
         (("--revision", "r7"), 4, "There is no revision r7"),
         (("--noise", "0"), 2, "greater than 0"),
+        (("--noise-from", "nowhere.json"), 2, "--noise-from"),
         (("--subject", "Big Ben"), 2, "must occur in the prompt"),
     ],
 )
