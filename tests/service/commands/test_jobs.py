@@ -1,13 +1,13 @@
 """The commands about jobs of any kind, against the running API."""
 
 import json
-import threading
-import time
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from pydantic import BaseModel
 
+from service.commands.calls import print_line
 from service.contracts.edits import Edit, EditStatus
 from service.contracts.evaluations import EvaluationRequest
 from service.contracts.traces import Trace, TraceRequest
@@ -26,14 +26,6 @@ def evaluation_of(worker: StandIn) -> str:
 def trace_of(worker: StandIn) -> str:
     trace_id, _ = traces_of(worker).create(TraceRequest.model_validate(BODY))
     return trace_id
-
-
-def apply_once_watched(worker: StandIn, edit: str) -> None:
-    """Apply the edit when somebody has its events."""
-    channel, until = worker.keys.edit_channel(edit), time.monotonic() + 60
-    while not worker.redis.pubsub_numsub(channel)[0][1] and time.monotonic() < until:
-        time.sleep(0.02)
-    worker.apply(edit)
 
 
 def test_jobs_of_all_kinds_are_listed_newest_first(ask: Run, worker: StandIn) -> None:
@@ -72,16 +64,20 @@ def test_a_job_of_any_kind_is_shown(ask: Run, worker: StandIn, tmp_path: Path) -
     assert "nothing of an edit can be written" in errors
 
 
-def test_a_job_is_watched_to_its_end(ask: Run, worker: StandIn) -> None:
+def test_a_job_is_watched_to_its_end(ask: Run, worker: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     edit = queue_edit(worker.edits).id
-    applying = threading.Thread(target=apply_once_watched, args=(worker, edit))
-    applying.start()
+
+    def tell(event: str, found: BaseModel) -> None:
+        """It is applied once the watch has told that it is queued."""
+        print_line(event, found)
+        if event == "queued":
+            worker.apply(edit)
+
+    monkeypatch.setattr("service.commands.jobs.print_line", tell)
     code, output, _ = ask("watch", edit, "--json")
-    applying.join()
     first, *_, last = map(json.loads, output.splitlines())
     assert code == 0
-    assert first["event"] in ("queued", "running")  # it may begin before the watch has read where it stands
-    assert last["event"] == "applied"
+    assert (first["event"], last["event"]) == ("queued", "applied")
     del last["event"]
     assert Edit.model_validate(last).revision == 1
     code, output, _ = ask("watch", edit)
