@@ -1,6 +1,5 @@
 """The client against a running API: what it returns, what it raises, how it follows an edit."""
 
-import threading
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -73,8 +72,11 @@ def test_facts_are_scored_and_followed(client: Palimpsest, worker: StandIn) -> N
     assert client.evaluations.submit(request, idempotency_key="once") == queued
     cancelled = client.evaluations.cancel(client.evaluations.submit(request).id)
     assert cancelled.status is JobStatus.CANCELLED
-    threading.Timer(0.2, worker.evaluate, [queued.id]).start()
-    seen = list(client.evaluations.events(queued.id))
+    seen = []
+    for told in client.evaluations.events(queued.id):
+        seen.append(told)
+        if len(seen) == 1:
+            worker.evaluate(queued.id)
     assert (seen[0].status, seen[-1].status) == (JobStatus.QUEUED, JobStatus.COMPLETED)
     whole = client.evaluations.get(queued.id)
     assert whole.request.facts == request.facts
@@ -88,8 +90,11 @@ def test_cancel(client: Palimpsest) -> None:
 
 def test_events_follow_an_edit_to_its_end(client: Palimpsest, worker: StandIn) -> None:
     queued = client.edits.submit(REQUEST)
-    threading.Timer(0.2, worker.apply, [queued.id]).start()
-    statuses = [edit.status for edit in client.edits.events(queued.id)]
+    statuses = []
+    for edit in client.edits.events(queued.id):
+        statuses.append(edit.status)
+        if len(statuses) == 1:
+            worker.apply(queued.id)
     assert statuses[0] is EditStatus.QUEUED
     assert statuses[-1] is EditStatus.APPLIED
 
