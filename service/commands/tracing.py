@@ -10,7 +10,7 @@ from service.client import Palimpsest
 from service.commands.calls import carry_out, connect, exit_unless_well, print_json, say_how_it_stands
 from service.commands.effects import trace_view
 from service.commands.options import JsonOption, RevisionOption, ServerOption, WaitOption
-from service.commands.reading import read_facts
+from service.commands.reading import read_facts, tell_left_out
 from service.connection import SERVER
 from service.contracts.traces import MOST_SUBJECTS, Kind, Trace, Traced, TraceRequest
 from service.datasets.sources import SHIPPED
@@ -62,8 +62,7 @@ def trace(
     asked: dict[str, Any] = {"prompt": prompt, "subject": subject, "target": target, "tokens": tokens, "noise": noise}
     asked |= {"samples": samples, "window": window, "seed": seed, "revision": revision}
     if noise_from != SHIPPED:
-        subjects = dict.fromkeys(fact.subject for fact in read_facts(noise_from, "--noise-from"))
-        asked["noise_subjects"] = tuple(subjects)[:MOST_SUBJECTS]
+        asked["noise_subjects"] = _subjects(noise_from)
     request = TraceRequest.model_validate({**asked, "kinds": kind or tuple(Kind)})
     with connect(server) as client:
         found = carry_out(client.traces, request, "trace", wait=wait)
@@ -74,6 +73,14 @@ def trace(
     else:
         show_trace(found, out, Console())
     exit_unless_well(found)
+
+
+def _subjects(source: str) -> tuple[str, ...]:
+    """Those of a data set, each once; the first of them, if more than can be sent at once, which is told."""
+    found = tuple(dict.fromkeys(fact.subject for fact in read_facts(source, "--noise-from")))
+    if len(found) > MOST_SUBJECTS:
+        tell_left_out([f"the last {len(found) - MOST_SUBJECTS} subjects: no more can be sent at once"])
+    return found[:MOST_SUBJECTS]
 
 
 def draw(client: Palimpsest, trace: Trace, out: Path) -> None:

@@ -1,6 +1,7 @@
 """Workers as processes, one at a time: none, one, the next; stopped, failing; and what a client sees of it."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,8 +88,10 @@ def test_a_stopped_worker_hands_its_edit_to_the_next_one(place: Place) -> None:
     worker = place.hire()
     edit = place.submit(hparams=SLOW)
     place.at_value_step(edit.id)
+    begin = time.monotonic()
     worker.signal(signal.SIGTERM)
     assert worker.ended() == 0, worker.said
+    assert time.monotonic() - begin < 10
     handed_back = place.client.edits.get(edit.id)
     assert (handed_back.status, handed_back.attempts, handed_back.progress) == (EditStatus.QUEUED, 0, None)
     assert place.redis.get(place.keys.lease) is None

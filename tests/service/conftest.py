@@ -24,9 +24,6 @@ Run = Callable[..., tuple[int, str, str]]
 
 MODEL = "test-model"
 
-GENERATE_SECONDS = 5
-"""How long the API that all tests share waits for an answer: longer than a busy machine lets a thread wait."""
-
 STRANGE_SECONDS, HUNG_SECONDS = 10, 100
 """After which a stop wants looking into, and after which it has failed; it takes a few tenths of one."""
 
@@ -59,7 +56,7 @@ def join(thread: threading.Thread) -> None:
 @pytest.fixture(scope="session")
 def server_url(valkey_url: str) -> Iterator[str]:
     """URL of the API that all tests share."""
-    yield from serve(Settings(model=MODEL, port=0, redis_url=valkey_url, generate_timeout=GENERATE_SECONDS))
+    yield from serve(Settings(model=MODEL, port=0, redis_url=valkey_url, generate_timeout=2))
 
 
 @pytest.fixture(scope="session")

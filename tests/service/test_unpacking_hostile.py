@@ -110,19 +110,22 @@ def sparse(**said: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "before",
+    ("before", "told"),
     [
-        sparse(major="1", minor="0", realsize="x"),
-        sparse(map="1,x"),
-        sparse(size="1", offset="x"),
-        headed(tarfile.XHDTYPE, record("comment", "x")) * 3000,
-        headed(tarfile.GNUTYPE_LONGNAME, b"m/config.json\0") * 3000,
+        (sparse(major="1", minor="0", realsize="x"), "damaged"),
+        (sparse(map="1,x"), "damaged"),
+        (
+            sparse(size="1", offset="x"),
+            "is missing|does not belong",
+        ),  # as the Python is
+        (headed(tarfile.XHDTYPE, record("comment", "x")) * 3000, "damaged"),
+        (headed(tarfile.GNUTYPE_LONGNAME, b"m/config.json\0") * 3000, "damaged"),
     ],
     ids=["sparse 1.0", "sparse 0.1", "sparse 0.0", "a chain of PAX headers", "a chain of long names"],
 )
-def test_what_tarfile_stumbles_over_is_told(tmp_path: Path, before: bytes) -> None:
+def test_what_tarfile_stumbles_over_is_told(tmp_path: Path, before: bytes, told: str) -> None:
     content = before + b"".join(block_of(f"m/{name}", content) for name, content in CONTENTS.items()) + END
-    with pytest.raises(UnpackingError, match=r"damaged|is missing|does not belong"):
+    with pytest.raises(UnpackingError, match=told):
         unpack(in_pieces(content), tmp_path / "adapter")
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ import pytest
 
 from service.client import Palimpsest
 from service.contracts.jobs import JobStatus
-from service.contracts.traces import Kind, Trace, TraceRequest
+from service.contracts.traces import MOST_SUBJECTS, Kind, Trace, TraceRequest
 from service.errors import ProblemError
 from tests.service.acting import acting
 from tests.service.conftest import Run
@@ -64,6 +64,16 @@ def test_the_noise_may_be_that_of_a_data_sets_subjects(ask: Run, worker: StandIn
     assert trace.request is not None
     assert trace.request.noise_subjects == ("Vinson Massif", "Beats Music")
     assert "left out: record 3" in errors
+
+
+def test_of_more_subjects_than_can_be_sent_the_first_are(ask: Run, worker: StandIn, tmp_path: Path) -> None:
+    facts = [{**KNOWN, "known_id": n, "subject": f"S{n}", "prompt": f"S{n} is in"} for n in range(MOST_SUBJECTS + 3)]
+    (tmp_path / "known.json").write_text(json.dumps(facts))
+    with acting(worker, lambda trace_id: carry_out(worker, trace_id), traces_of(worker)):
+        code, output, errors = ask("trace", *ARGUMENTS, "--noise-from", str(tmp_path / "known.json"), "--json")
+    assert (code, errors.splitlines()[0]) == (0, "left out: the last 3 subjects: no more can be sent at once")
+    trace = traces_of(worker).get(json.loads(output)["id"])
+    assert trace.request.noise_subjects == tuple(f"S{n}" for n in range(MOST_SUBJECTS))
 
 
 @pytest.mark.parametrize(("name", "begins"), [("map.png", b"\x89PNG"), ("map.svg", b"<?xml")])
